@@ -1,0 +1,144 @@
+"""Rotations and mirrors of images and feature maps, and how far a map is from commuting with them.
+
+Angles are degrees, counter-clockwise as displayed; +90 equals ``torch.rot90(x, 1, (-2, -1))``.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+Interpolation = Literal["bilinear", "nearest"]
+
+
+@dataclass(frozen=True, slots=True)
+class GridAction:
+    """One of the eight symmetries of a square pixel grid: a mirror, then quarter turns."""
+
+    quarter_turns: int
+    mirror: bool
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Turn (..., H, W) without interpolation; H and W swap at odd quarter turns."""
+        if self.mirror:
+            x = x.flip(-1)
+        return torch.rot90(x, self.quarter_turns, (-2, -1))
+
+
+def grid_action(*, quarter_turns: int = 0, mirror: bool = False) -> GridAction:
+    """Name a grid symmetry: left-right mirror first, then counter-clockwise quarter turns."""
+    return GridAction(quarter_turns % 4, mirror)
+
+
+GRID_ACTIONS = tuple(grid_action(quarter_turns=n, mirror=m) for m in (False, True) for n in range(4))
+
+
+def rotation_grid(
+    angles_deg: Float[Tensor, " B"], height: int, width: int
+) -> Float[Tensor, "B height width 2"]:
+    """Give the sampling grid, for ``F.grid_sample``, that turns each image by its angle."""
+    rad = torch.deg2rad(angles_deg)
+    cos, sin = torch.cos(rad), torch.sin(rad)
+    zero = torch.zeros_like(cos)
+    # The grid maps output to input, hence the inverse turn; rows count downwards, hence its sign.
+    # Normalised coordinates stretch with the sides, which the aspect ratio undoes.
+    theta = torch.stack(
+        [
+            torch.stack([cos, -sin * (height / width), zero], -1),
+            torch.stack([sin * (width / height), cos, zero], -1),
+        ],
+        -2,
+    )
+    return F.affine_grid(theta, [len(angles_deg), 1, height, width], align_corners=False)
+
+
+def rotate(
+    x: Float[Tensor, "B C H W"],
+    *,
+    angle_deg: float,
+    interpolation: Interpolation = "bilinear",
+    fill: float = 0.0,
+) -> Float[Tensor, "B C H2 W2"]:
+    """Turn images counter-clockwise about their centre.
+
+    Exact at multiples of 90 degrees, where pixels only move; in between, what comes from outside
+    the image is ``fill``. The size stays, except that quarter turns swap H and W.
+    """
+    turns, rest = divmod(angle_deg, 90.0)
+    if rest == 0:
+        return torch.rot90(x, int(turns) % 4, (-2, -1))
+    angles = torch.full((len(x),), float(angle_deg), dtype=x.dtype, device=x.device)
+    grid = rotation_grid(angles, x.shape[-2], x.shape[-1])
+    turned = F.grid_sample(x - fill, grid, mode=interpolation, align_corners=False)
+    return turned + fill
+
+
+def rotate_orbit(
+    x: Float[Tensor, "1 C H W"],
+    angles_deg: list[float],
+    *,
+    interpolation: Interpolation = "bilinear",
+    fill: float = 0.0,
+) -> Float[Tensor, "angles C H W"]:
+    """Turn one square image by every angle.
+
+    Raises: ValueError: the image is not square, so quarter turns would change its size
+    """
+    if x.shape[-2] != x.shape[-1]:
+        raise ValueError(
+            f"an orbit needs a square image, got {x.shape[-2]}x{x.shape[-1]}; crop it first"
+        )
+    turned = [rotate(x, angle_deg=a, interpolation=interpolation, fill=fill) for a in angles_deg]
+    return torch.cat(turned)
+
+
+def rotate_each(
+    x: Float[Tensor, "B C H H"],
+    angles_deg: list[float],
+    *,
+    interpolation: Interpolation = "bilinear",
+) -> Float[Tensor, "B C H H"]:
+    """Turn every square map by an angle of its own, outside filled with 0; exact at quarter turns."""
+    angles = torch.tensor(angles_deg, dtype=x.dtype, device=x.device)
+    grid = rotation_grid(angles, x.shape[-2], x.shape[-1])
+    turned = F.grid_sample(x, grid, mode=interpolation, align_corners=False)
+    for i, angle in enumerate(angles_deg):
+        turns, rest = divmod(angle, 90.0)
+        if rest == 0:
+            turned[i] = torch.rot90(x[i], int(turns) % 4, (-2, -1))
+    return turned
+
+
+def disc_mask(height: int, width: int) -> Bool[Tensor, "height width"]:
+    """Mark the pixels whose centres lie in the disc inscribed in the image."""
+    y = torch.arange(height) - (height - 1) / 2
+    x = torch.arange(width) - (width - 1) / 2
+    return torch.hypot(y[:, None], x[None, :]) <= min(height, width) / 2
+
+
+def equivariance_error(
+    f: Callable[[Tensor], Tensor], action: Callable[[Tensor], Tensor], x: Float[Tensor, "B C H W"]
+) -> float:
+    """Measure ``amax(abs(f(g·x) - g·f(x))) / amax(abs(f(x)))``, 0 where f commutes with g.
+
+    Returns: infinity where f answers the turned image with another shape
+    """
+    before, after = f(x), f(action(x))
+    expected = action(before)
+    if after.shape != expected.shape:
+        return math.inf
+    scale = before.abs().amax().clamp_min(torch.finfo(before.dtype).tiny)
+    return float((after - expected).abs().amax() / scale)
+
+
+def relative_error(
+    got: Float[Tensor, "B C H W"], wanted: Float[Tensor, "#B C H W"], mask: Bool[Tensor, "H W"]
+) -> Float[Tensor, " B"]:
+    """Measure ``||got - wanted|| / ||wanted||`` inside the mask, one number an image (L2 norms)."""
+    difference = ((got - wanted) * mask).flatten(1).norm(dim=1)
+    return difference / (wanted * mask).flatten(1).norm(dim=1).clamp_min(1e-12)
