@@ -1,0 +1,65 @@
+# Every target sets up what it needs and remembers it in a stamp file under .venv, until the
+# requirements or the Python change. Needs GNU make and a python3 from 3.11 on.
+
+PYTHON ?= python3
+ARGS ?=
+PY := .venv/bin/python
+VERSION := $(shell $(PYTHON) -c "import platform; print(platform.python_version())" 2>/dev/null)
+VENV := .venv/venv-$(VERSION)
+APP := .venv/app-$(VERSION)
+DEV := .venv/dev-$(VERSION)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow check lint format bench readme browser clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+demo: $(APP) ## open the app on 127.0.0.1:7860 (ARGS="--port 7861" and so on)
+	$(PY) app.py $(ARGS)
+
+test: $(DEV) browser ## run the tests (ARGS="tests/test_layers.py -x" and so on)
+	$(PY) -m pytest $(ARGS)
+
+test-slow: $(DEV) browser ## run the tests that take long, too
+	$(PY) -m pytest -m "slow or not slow" $(ARGS)
+
+check: lint test ## what CI runs: format, lint, tests
+
+lint: $(DEV) ## check format and style
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+
+format: $(DEV) ## format the code and mend what can be mended
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+bench: $(DEV) browser ## measure speed and memory anew, into bench/results/
+	$(PY) -m bench.orbit $(ARGS)
+
+readme: $(DEV) ## write the tables of README.md from the checkpoints and results
+	$(PY) -m bench.readme_tables
+
+browser: $(DEV) # the Chromium that the tests drive: found, or brought
+	@$(PY) -m tests.browser
+
+clean: ## remove the virtual environment and caches
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV):
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
+	  { echo "$(PYTHON) is missing or older than 3.11; install Python 3.11 or newer, or name one: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c "import ensurepip" || \
+	  { echo "$(PYTHON) cannot make virtual environments; on Debian or Ubuntu: apt install python3-venv"; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	@touch $@
+
+$(APP): $(VENV) requirements.txt
+	@echo "Installing what the app needs: PyTorch is large, so this takes some minutes, once."
+	$(PY) -m pip install --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(DEV): $(APP) requirements-dev.txt
+	$(PY) -m pip install --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
