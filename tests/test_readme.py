@@ -1,0 +1,109 @@
+"""The README does what it says: front matter, commands, Python blocks, tables, options."""
+
+import re
+import shlex
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bench.readme_tables import with_tables
+from sre.__main__ import make_parser
+from sre.data.table import find_dataset
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+COMMANDS = sorted(
+    {line for kind, body in BLOCKS if kind in {"bash", "bat"} for line in body.splitlines()}
+)
+PYTHON = [body for kind, body in BLOCKS if kind == "python"]
+COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+
+
+@pytest.fixture(scope="module")
+def front_matter():
+    opening = re.match(r"---\n(.*?)\n---\n", TEXT, re.DOTALL)
+    assert opening, "the README opens with the front matter of a Space"
+    return yaml.safe_load(opening[1])
+
+
+def test_front_matter_is_one_that_spaces_accept(front_matter):
+    assert front_matter["sdk"] == "gradio"
+    assert front_matter["python_version"] == "3.12"
+    assert len(front_matter["short_description"]) <= 60
+    assert {front_matter["colorFrom"], front_matter["colorTo"]} <= COLOURS
+    assert (ROOT / front_matter["app_file"]).is_file()
+    assert front_matter["license"] == "mit"
+    assert set(front_matter) <= {
+        "title", "emoji", "colorFrom", "colorTo", "sdk", "sdk_version", "python_version", "app_file",
+        "short_description", "license", "tags", "models", "datasets", "thumbnail", "pinned",
+        "suggested_hardware", "startup_duration_timeout", "preload_from_hub",
+    }  # fmt: skip
+
+
+def test_front_matter_names_a_gradio_that_the_requirements_admit(front_matter):
+    least, most = re.search(
+        r"^gradio>=([\d.]+),<(\d+)$", (ROOT / "requirements.txt").read_text(), re.MULTILINE
+    ).groups()
+    version = [int(part) for part in front_matter["sdk_version"].split(".")]
+    assert [int(part) for part in least.split(".")] <= version < [int(most)]
+
+
+def test_tables_are_those_that_the_results_make():
+    assert with_tables(TEXT) == TEXT, "README.md is outdated; run make readme"
+
+
+def test_a_place_for_a_table_cannot_get_lost():
+    with pytest.raises(ValueError, match=r"has no place <!-- \w+ -->"):
+        with_tables(TEXT.replace("<!-- checkpoints -->", ""))
+
+
+def test_every_block_has_a_kind_that_is_checked_here():
+    assert TEXT.count("\n```") == 2 * len(BLOCKS)
+    assert {kind for kind, _ in BLOCKS} <= {"bash", "bat", "python"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_is_one_that_works(command):
+    words = shlex.split(command.replace("\\", "/"))
+    if words[0] in {"py", "python3", ".venv/bin/python", ".venv/Scripts/python"}:
+        words[0] = "python"
+    match words:
+        case ["make", target]:
+            assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        case ["python", "-m", "venv", folder]:
+            assert f"/{folder}/" in (ROOT / ".gitignore").read_text().splitlines()
+        case ["python", "-m", "pip", "install", "-r", name]:
+            assert (ROOT / name).is_file()
+        case ["python", "app.py", *flags]:
+            for flag in flags:
+                assert not flag.startswith("--") or flag in app_help()
+        case ["python", "-m", "sre", *arguments]:
+            parsed = make_parser().parse_args(arguments)
+            assert "dataset" not in parsed or find_dataset(parsed.dataset)
+        case _:
+            pytest.fail(f"no check for {command!r}; add one")
+
+
+def test_table_of_options_has_every_option_of_the_app():
+    options = set(re.findall(r"--[a-z-]+", app_help())) - {"--help"}
+    assert options == set(re.findall(r"^\| `(--[a-z-]+)` \|", TEXT, re.MULTILINE))
+
+
+@cache
+def app_help() -> str:
+    """Ask the program itself what it takes."""
+    done = subprocess.run(
+        [sys.executable, "app.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize("number", range(len(PYTHON)))
+def test_python_block_runs(number, capsys):
+    exec(compile(PYTHON[number], f"README.md, Python block {number}", "exec"), {})
+    assert capsys.readouterr().out
