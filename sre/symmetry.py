@@ -133,7 +133,7 @@ def equivariance_error(
     if after.shape != expected.shape:
         return math.inf
     scale = before.abs().amax().clamp_min(torch.finfo(before.dtype).tiny)
-    return float((after - expected).abs().amax() / scale)
+    return float(((after - expected).abs().amax() / scale).detach())
 
 
 def relative_error(

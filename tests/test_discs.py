@@ -1,0 +1,177 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sre import discs
+from sre.discs import band_index, disc_conv, disc_rows
+from sre.symmetry import GRID_ACTIONS
+
+odd = st.integers(1, 7).map(lambda half: 2 * half + 1)  # 3 to 15
+
+
+def dense_kernel(disc_weight: Tensor, kernel_size: int, circular: bool) -> Tensor:
+    """The kernel (O, C, k, k) that the discs add up to, by their definition."""
+    index = torch.from_numpy(band_index(kernel_size, circular).copy())
+    masks = [(index >= 0) & (index <= r) for r in range(len(disc_weight))]
+    return torch.einsum("rco,rhw->ochw", disc_weight, torch.stack(masks).to(disc_weight))
+
+
+def dense_conv(x: Tensor, disc_weight: Tensor, kernel_size: int, circular: bool) -> Tensor:
+    kernel = dense_kernel(disc_weight, kernel_size, circular)
+    y = F.conv2d(x.permute(0, 3, 1, 2), kernel, padding=kernel_size // 2)
+    return y.permute(0, 2, 3, 1)
+
+
+def case(*shape: int, out: int, kernel_size: int, circular: bool) -> tuple[Tensor, Tensor]:
+    bands = len(disc_rows(kernel_size, circular))
+    x = torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(bands, shape[-1], out, dtype=torch.float64, requires_grad=True)
+    return x, weight
+
+
+# Bands
+
+
+@pytest.mark.parametrize(
+    ("kernel_size", "counts"),
+    [
+        (3, [1, 8]),
+        (5, [1, 8, 12]),
+        (7, [1, 8, 12, 16]),
+        (9, [1, 8, 12, 16, 32]),
+        (11, [1, 8, 12, 24, 24, 28]),
+    ],
+)
+def test_circular_bands_have_the_authors_pixel_counts(kernel_size, counts):
+    index = band_index(kernel_size)
+    assert [int((index == band).sum()) for band in range(index.max() + 1)] == counts
+
+
+def test_the_bands_of_a_five_by_five_kernel():
+    assert band_index(5).tolist() == [
+        [-1, 2, 2, 2, -1],
+        [2, 1, 1, 1, 2],
+        [2, 1, 0, 1, 2],
+        [2, 1, 1, 1, 2],
+        [-1, 2, 2, 2, -1],
+    ]
+
+
+@pytest.mark.parametrize("kernel_size", range(1, 17, 2))
+def test_without_circular_there_is_one_band_more_and_no_pixel_left_out(kernel_size):
+    index = band_index(kernel_size, circular=False)
+    assert index.min() >= 0
+    assert index.max() + 1 == kernel_size // 2 + 2
+    corners = index == index.max()
+    assert corners.sum() == (1 if kernel_size == 1 else 4)
+    assert corners[0, 0]
+
+
+@pytest.mark.parametrize("circular", [True, False])
+@pytest.mark.parametrize("kernel_size", range(1, 17, 2))
+def test_bands_are_symmetric(kernel_size, circular):
+    index = torch.from_numpy(band_index(kernel_size, circular).copy())
+    assert all(torch.equal(action(index), index) for action in GRID_ACTIONS)
+
+
+@pytest.mark.parametrize(("kernel_size", "instead"), [(4, 5), (0, 1), (-2, 3), (-3, 4)])
+def test_a_kernel_without_a_centre_is_refused(kernel_size, instead):
+    message = f"kernel_size must be odd and positive, got {kernel_size}; try {instead}$"
+    with pytest.raises(ValueError, match=message):
+        band_index(kernel_size)
+
+
+def test_nobody_can_change_the_shared_table():
+    with pytest.raises(ValueError, match="read-only"):
+        band_index(5)[0, 0] = 1
+
+
+def test_the_rows_of_the_discs_of_a_five_by_five_kernel():
+    assert disc_rows(5) == ((0,), (1, 1), (2, 2, 1))
+
+
+@pytest.mark.parametrize("circular", [True, False])
+@pytest.mark.parametrize("kernel_size", range(3, 17, 2))
+def test_the_rows_redraw_the_discs(kernel_size, circular):
+    index, half = band_index(kernel_size, circular), kernel_size // 2
+    for band, rows in enumerate(disc_rows(kernel_size, circular)):
+        drawn = np.zeros((kernel_size, kernel_size), bool)
+        for dy, w in enumerate(rows):
+            for row in (half - dy, half + dy):
+                drawn[row, half - w : half + w + 1] = True
+        np.testing.assert_array_equal(drawn, (index >= 0) & (index <= band))
+
+
+# The convolution
+
+
+@given(
+    kernel_size=odd,
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    batch=st.integers(0, 3),
+    channels=st.integers(1, 4),
+    out=st.integers(1, 4),
+    circular=st.booleans(),
+    small_pixels=st.sampled_from([0, 64]),
+    chunk_values=st.sampled_from([1, 2**17]),
+    seed=st.integers(0, 2**16),
+)
+def test_equals_the_dense_convolution_in_values_and_gradients(
+    kernel_size, height, width, batch, channels, out, circular, small_pixels, chunk_values, seed
+):
+    torch.manual_seed(seed)
+    settings = {"kernel_size": kernel_size, "circular": circular}
+    x, weight = case(batch, height, width, channels, out=out, **settings)
+    expected = dense_conv(x, weight, **settings)
+    upstream = torch.randn_like(expected)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(discs, "SMALL_PIXELS", small_pixels)
+        patch.setattr(discs, "CHUNK_VALUES", chunk_values)
+        got = disc_conv(x, weight, **settings)
+        grads = torch.autograd.grad(got, [x, weight], upstream)
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-11)
+    for grad, wanted in zip(
+        grads, torch.autograd.grad(expected, [x, weight], upstream), strict=True
+    ):
+        torch.testing.assert_close(grad, wanted, rtol=1e-12, atol=1e-10)
+
+
+@pytest.mark.parametrize(("height", "width"), [(4, 3), (9, 10)], ids=["small", "sums"])
+@pytest.mark.parametrize("circular", [True, False])
+@pytest.mark.parametrize("kernel_size", [3, 5, 7])
+def test_gradients_are_right(kernel_size, circular, height, width):
+    settings = {"kernel_size": kernel_size, "circular": circular}
+    x, weight = case(2, height, width, 2, out=3, **settings)
+    assert torch.autograd.gradcheck(
+        lambda x, w: disc_conv(x, w, kernel_size, circular), (x, weight), fast_mode=True
+    )
+
+
+def test_an_unwanted_gradient_is_not_computed():
+    x, weight = case(1, 9, 9, 2, out=3, kernel_size=5, circular=True)
+    (grad,) = torch.autograd.grad(disc_conv(x, weight.detach(), 5, True).sum(), [x])
+    assert grad.shape == x.shape
+    (grad,) = torch.autograd.grad(disc_conv(x.detach(), weight, 5, True).sum(), [weight])
+    assert grad.shape == weight.shape
+
+
+def test_the_sums_have_no_second_derivative():
+    x, weight = case(1, 9, 9, 2, out=3, kernel_size=5, circular=True)
+    y = disc_conv(x, weight, 5, True).square().sum()
+    (grad,) = torch.autograd.grad(y, [x], create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
+
+
+def test_the_small_matrix_made_while_inferring_serves_training_too():
+    discs._small_matrix.cache_clear()
+    x, weight = case(1, 4, 4, 2, out=3, kernel_size=5, circular=True)
+    with torch.inference_mode():
+        disc_conv(x, weight, 5, True)
+    disc_conv(x, weight, 5, True).sum().backward()
+    assert weight.grad is not None
