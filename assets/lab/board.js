@@ -1,0 +1,240 @@
+// The three columns. build*() makes the elements once per bundle and returns a paint(view) that only
+// changes pixels, widths and words; view = { index, angleDeg, stage, channel, maps }.
+
+/** What the plots and the cost table follow: the true class, or else the class being explained. */
+function subjectOf(bundle) {
+  const { label } = bundle.sample;
+  const isSingle = Number.isInteger(label);
+  const index = isSingle && !bundle.target.chosen ? label : bundle.target.class;
+  const isTrue = isSingle ? index === label : Array.isArray(label) && label[index] === 1;
+  return { index, isTrue, name: `${isTrue ? "the true class" : "the explained class"}, ${bundle.dataset.classes[index]}` };
+}
+
+function isTrueClass(bundle, index) {
+  const { label } = bundle.sample;
+  return Array.isArray(label) ? label[index] === 1 : label === index;
+}
+
+/** The head of each column: what the network sees, its name, and its answer. */
+function buildModelRow(row, orbit) {
+  const { bundle } = orbit;
+  const hasLabel = bundle.sample.label !== null;
+  row.replaceChildren(make("div", { class: "lab-gutter" }, make("span", { class: "lab-small", text: "The network sees" })));
+  const cells = bundle.models.map((model) => {
+    const { dash, colour } = armOf(model);
+    const canvas = pixelCanvas(bundle.side, `What ${model.title} sees: the turned image`);
+    const key = draw("svg", { width: 30, height: 8, "aria-hidden": "true" },
+      draw("line", { x1: 1, x2: 29, y1: 4, y2: 4, "stroke-dasharray": dash, style: `stroke:${colour}`, class: "lab-line" }));
+    const swatch = make("i", { class: "lab-swatch" });
+    const answer = make("span");
+    const verdict = make("span", { class: "lab-verdict" });
+    row.append(make("div", { class: "lab-model" }, canvas, make("div", {},
+      make("h3", {}, key, model.title),
+      make("p", { class: "lab-answer" }, swatch, answer), verdict)));
+    return { model, swatch, answer, verdict, context: canvas.getContext("2d") };
+  });
+  return ({ index }) => {
+    for (const { model, swatch, answer, verdict, context } of cells) {
+      const predicted = model.predictions[index];
+      const isRight = isTrueClass(bundle, predicted);
+      context.putImageData(orbit.colour[index], 0, 0);
+      swatch.style.background = classColour(predicted);
+      answer.textContent = bundle.dataset.classes[predicted];
+      if (!hasLabel) continue;
+      verdict.textContent = isRight ? "✓ right" : "✗ wrong";
+      verdict.classList.toggle("is-wrong", !isRight);
+    }
+  };
+}
+
+/** A row of a table whose columns are the networks. */
+function tableRow(head, cells, attributes = {}) {
+  return make("div", { class: "lab-row", role: "row", ...attributes },
+    make("div", { class: "lab-gutter", role: "rowheader" }, ...head),
+    ...cells.map((cell) => make("div", { role: "cell" }, cell)));
+}
+
+/** A header row for those who hear the table. */
+function headerRow(first, models) {
+  return make("div", { role: "row", class: "lab-spoken" }, make("span", { role: "columnheader", text: first }),
+    ...models.map((model) => make("span", { role: "columnheader", text: model.title })));
+}
+
+/** Class probabilities: one row a class, one bar a network. */
+function buildAnswers(table, { bundle }) {
+  table.replaceChildren(headerRow("Class", bundle.models));
+  const bars = bundle.models.map(() => []);
+  bundle.dataset.classes.forEach((name, k) => {
+    const isTrue = isTrueClass(bundle, k);
+    const cells = bundle.models.map((model, m) => {
+      const fill = make("i", { style: `background:${classColour(k)}` });
+      const number = make("span", { class: "lab-number" });
+      const bar = make("div", { class: "lab-bar" }, make("span", { class: "lab-track" }, fill), number);
+      bars[m].push({ bar, fill, number });
+      return bar;
+    });
+    const mark = isTrue ? make("span", { class: "lab-true", text: "true" }) : null;
+    table.append(tableRow([make("span", { text: name }), mark], cells, { class: `lab-row${isTrue ? " is-true" : ""}` }));
+  });
+  return ({ index }) => {
+    bundle.models.forEach((model, m) => {
+      const row = model.probabilities[index];
+      const predicted = model.predictions[index];
+      bars[m].forEach(({ bar, fill, number }, k) => {
+        fill.style.transform = `scaleX(${row[k]})`;
+        number.textContent = wholePercent(row[k]);
+        bar.classList.toggle("is-predicted", k === predicted);
+      });
+    });
+  };
+}
+
+function colourBar(title) {
+  const canvas = make("canvas", { width: 256, height: 1, "aria-hidden": "true" });
+  const [low, high] = [make("span"), make("span")];
+  const node = make("div", { class: "lab-scale" }, make("span", { class: "lab-small", text: title }),
+    canvas, make("div", { class: "lab-ends" }, low, high));
+  return {
+    node,
+    set(table, from, to) {
+      paintColourBar(canvas, table);
+      low.textContent = figure(from);
+      high.textContent = figure(to);
+    },
+  };
+}
+
+/** Words for a channel slot: the mean, or the n-th strongest, which each network counts for itself. */
+function channelWords(channels, slot) {
+  return slot === 0 ? `mean of all channels` : `channel ${channels[slot]}`;
+}
+
+/** A canvas that takes on the side of whatever stage it shows. */
+function fitCanvas(canvas, side) {
+  if (canvas.width !== side) canvas.width = canvas.height = side;
+}
+
+function paintFrame(pane, sheet, options) {
+  const { side } = sheet;
+  if (pane.picture?.width !== side) {
+    fitCanvas(pane.canvas, side);
+    pane.picture = new ImageData(side, side);
+  }
+  paintTile(pane.picture, sheet, options);
+  pane.canvas.getContext("2d").putImageData(pane.picture, 0, 0);
+}
+
+/** The scale and the colours of one kind of map, shared by all networks, channels and angles. */
+function sharedScale(orbit, kind, maps) {
+  const { bundle, stage } = orbit;
+  const scale = bundle.scales[kind][stage.name];
+  if (maps !== "difference") return { scale, limit: 1, table: viridis, ends: scale };
+  stage.limits[kind] ??= differenceLimit(stage.models.map((model) => model[kind]), bundle.angles_deg);
+  const limit = stage.limits[kind];
+  return { scale, limit, table: diverging(), ends: [-limit, limit] };
+}
+
+/** Feature maps: the chosen channel large, and all nine of the stage small. */
+function buildFeatures(row, { bundle }, onChannel) {
+  const bar = colourBar("activation");
+  const note = make("p", { class: "lab-small", text: "One scale for all networks, channels and angles of a stage." });
+  row.replaceChildren(make("div", { class: "lab-gutter" }, bar.node, note));
+  const cells = bundle.models.map((model) => {
+    const large = { canvas: pixelCanvas(28, "") };
+    const small = Array.from({ length: CHANNEL_SLOTS }, (_, slot) => {
+      const pane = { canvas: make("canvas", { width: 28, height: 28, "aria-hidden": "true" }) };
+      pane.canvas.addEventListener("click", () => onChannel(slot));
+      return pane;
+    });
+    const strip = make("div", { class: "lab-strip", role: "group", "aria-label": `${model.title}: nine channels, small` },
+      ...small.map((pane) => pane.canvas));
+    const words = make("p", { class: "lab-small" });
+    row.append(make("figure", { class: "lab-figure" }, make("div", { class: "lab-map" }, large.canvas),
+      make("figcaption", {}, words), strip));
+    return { model, large, small, words };
+  });
+
+  return {
+    paint(orbit, { index, angleDeg, channel, maps }) {
+      const shared = sharedScale(orbit, "features", maps);
+      const options = { index, angleDeg, angles: bundle.angles_deg.length, maps, ...shared };
+      cells.forEach(({ large, small }, m) => {
+        const sheet = orbit.stage.models[m].features;
+        paintFrame(large, sheet, { ...options, slot: channel });
+        small.forEach((pane, slot) => paintFrame(pane, sheet, { ...options, slot }));
+      });
+    },
+    /** What changes with the pickers and not with the angle. */
+    label(orbit, { channel, maps, stage }) {
+      const { table, ends } = sharedScale(orbit, "features", maps);
+      bar.set(table, ...ends);
+      bar.node.firstChild.textContent = maps === "difference" ? "difference to 0°" : "activation";
+      cells.forEach(({ model, large, small, words }, m) => {
+        const { channels, side } = orbit.stage.models[m];
+        words.textContent = `${channelWords(channels, channel)} · ${side}×${side}`;
+        large.canvas.setAttribute("aria-label", `Feature map of ${model.title}, ${stageName(stage)}, ${channelWords(channels, channel)}`);
+        small.forEach(({ canvas }, slot) => {
+          canvas.classList.toggle("is-chosen", slot === channel);
+          canvas.title = channelWords(channels, slot);
+        });
+      });
+    },
+  };
+}
+
+/** Grad-CAM over the image. */
+function buildCams(row, { bundle }) {
+  const bar = colourBar("Grad-CAM");
+  const note = make("p", { class: "lab-small" });
+  row.replaceChildren(make("div", { class: "lab-gutter" }, bar.node, note));
+  const cells = bundle.models.map((model) => {
+    const under = make("canvas", { width: bundle.side, height: bundle.side, "aria-hidden": "true" });
+    const over = { canvas: pixelCanvas(28, "") };
+    const figure_ = make("div", { class: "lab-map is-overlay" }, under, over.canvas);
+    row.append(make("figure", { class: "lab-figure" }, figure_));
+    return { model, over, figure: figure_, under: under.getContext("2d") };
+  });
+
+  return {
+    paint(orbit, { index, angleDeg, maps }) {
+      const shared = sharedScale(orbit, "cam", maps);
+      const options = { index, angleDeg, angles: bundle.angles_deg.length, maps, ...shared };
+      cells.forEach(({ over, under }, m) => {
+        paintFrame(over, orbit.stage.models[m].cam, options);
+        // Turned back, the map lies over the upright image again.
+        under.putImageData(orbit.grey[maps === "as-is" ? index : 0], 0, 0);
+      });
+    },
+    label(orbit, { maps, stage }) {
+      const { table, ends } = sharedScale(orbit, "cam", maps);
+      const explained = bundle.dataset.classes[bundle.target.class];
+      bar.set(table, ...ends);
+      bar.node.firstChild.textContent = maps === "difference" ? "difference to 0°" : "Grad-CAM";
+      note.textContent = `Speaks for: ${explained}. One scale for all networks and angles.`;
+      cells.forEach(({ model, over, figure: figure_ }) => {
+        figure_.classList.toggle("is-difference", maps === "difference");
+        over.canvas.setAttribute("aria-label", `Grad-CAM of ${model.title} for ${explained}, ${stageName(stage)}, over the image`);
+      });
+    },
+  };
+}
+
+/** What each network costs and gives: numbers that a comparison needs beside it. */
+function buildCost(table, bundle) {
+  const { models } = bundle;
+  const subject = bundle.dataset.classes[subjectOf(bundle).index];
+  const tested = (key) => (model) => (Number.isFinite(model.test?.[key]) ? percent(model.test[key]) : "–");
+  const lines = [
+    ["Parameters", (m) => count(m.parameters)],
+    ["Multiply-adds, one image", (m) => count(m.multiply_adds)],
+    ["Changes of mind over the turn", (m) => String(m.changes)],
+    ["Consistency with 0°", (m) => percent(m.consistency)],
+    [`Worst angle for ${subject}`, (m) => `${m.worst_angle_deg}° (${wholePercent(m.worst_confidence)})`],
+    ["Test set, upright: accuracy", tested("accuracy")],
+    ["Test set, mean over angles", tested("accuracy_mean")],
+    ["Test set, worst angle", tested("accuracy_worst")],
+  ];
+  table.replaceChildren(headerRow("Measure", models), ...lines
+    .filter(([, value]) => models.some((model) => value(model) !== "–"))
+    .map(([name, value]) => tableRow([name], models.map((model) => make("span", { class: "lab-cost", text: value(model) })))));
+}

@@ -1,0 +1,86 @@
+// A bundle carries its frames as sheets: one picture with a grid of tiles. Each is decoded once, into
+// one typed array, so that a position of the slider costs no decoding and no request.
+
+/** The pixels of a sheet's picture. Not fetch(): a data URL is on the page already. */
+async function sheetPixels(sheet) {
+  const [head, body] = sheet.src.split(",", 2);
+  const raw = Uint8Array.from(atob(body), (letter) => letter.charCodeAt(0));
+  const blob = new Blob([raw], { type: head.slice(5).split(";")[0] });
+  // No colour management: a grey value is a measurement here, not a colour.
+  const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
+  const canvas = make("canvas", { width: bitmap.width, height: bitmap.height });
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.drawImage(bitmap, 0, 0);
+  bitmap.close();
+  return context.getImageData(0, 0, canvas.width, canvas.height);
+}
+
+function forEachRow(sheet, width, visit) {
+  for (let tile = 0; tile < sheet.count; tile += 1) {
+    const x = (tile % sheet.columns) * sheet.tile;
+    const y = Math.floor(tile / sheet.columns) * sheet.tile;
+    for (let row = 0; row < sheet.side; row += 1) {
+      visit((tile * sheet.side + row) * sheet.side, (y + row) * width + x);
+    }
+  }
+}
+
+/** Measured values: one byte a pixel, tile after tile. */
+async function decodeValues(sheet) {
+  const { data, width } = await sheetPixels(sheet);
+  const values = new Uint8Array(sheet.count * sheet.side * sheet.side);
+  forEachRow(sheet, width, (to, from) => {
+    for (let x = 0; x < sheet.side; x += 1) values[to + x] = data[4 * (from + x)];
+  });
+  return { ...sheet, src: null, values };
+}
+
+/** Pictures: one ImageData a tile, in colour or in grey. */
+async function decodePictures(sheet, { grey = false } = {}) {
+  const { data, width } = await sheetPixels(sheet);
+  const words = new Uint32Array(data.buffer);
+  const area = sheet.side * sheet.side;
+  const pictures = Array.from({ length: sheet.count }, () => new ImageData(sheet.side, sheet.side));
+  const targets = pictures.map((picture) => new Uint32Array(picture.data.buffer));
+  forEachRow(sheet, width, (to, from) => {
+    const target = targets[Math.floor(to / area)];
+    for (let x = 0; x < sheet.side; x += 1) target[(to % area) + x] = words[from + x];
+  });
+  if (grey) pictures.forEach(dropColour);
+  return pictures;
+}
+
+function dropColour({ data }) {
+  for (let i = 0; i < data.length; i += 4) {
+    const grey = 0.299 * data[i] + 0.587 * data[i + 1] + 0.114 * data[i + 2];
+    data[i] = data[i + 1] = data[i + 2] = grey;
+  }
+}
+
+/** A bundle with its sheets decoded stage by stage, on first need. */
+function openBundle(bundle) {
+  const stages = new Map();
+  const orbit = { bundle, angles: bundle.angles_deg, colour: null, grey: null, stage: null };
+
+  async function decodeStage(name) {
+    const models = bundle.models.map((model) => model.stages.find((stage) => stage.name === name));
+    return Promise.all(models.map(async (stage) => ({
+      side: stage.side,
+      channels: stage.channels,
+      features: await decodeValues(stage.features),
+      cam: await decodeValues(stage.cam),
+    })));
+  }
+  orbit.load = (name) => {
+    if (!stages.has(name)) stages.set(name, decodeStage(name));
+    return stages.get(name);
+  };
+  orbit.open = async (name) => {
+    [orbit.colour, orbit.grey] = orbit.colour
+      ? [orbit.colour, orbit.grey]
+      : await Promise.all([decodePictures(bundle.input), decodePictures(bundle.input, { grey: true })]);
+    orbit.stage = { name, models: await orbit.load(name), limits: {} };
+    return orbit;
+  };
+  return orbit;
+}
