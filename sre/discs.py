@@ -6,8 +6,8 @@ kernels ``D_r`` needs additions only, and few: row runs ``R_d`` (2d + 1 neighbou
 two additions each, and a disc is a sum of row runs over its rows. What is left is one matrix
 product over (bands x channels), against (k*k x channels) for the dense kernel.
 
-Each disc is point-symmetric, so that its sum is its own adjoint up to zero padding: the backward
-pass runs the same additions the other way round.
+A disc is point-symmetric, so that its sum is its own adjoint, and both gradients follow from the
+disc sums of the incoming gradient g alone: ``dL/dx = sum_r D_r(g) w_r^T``, ``dL/dw_r = x^T D_r(g)``.
 """
 
 from functools import lru_cache
@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 SMALL_PIXELS = 64  # up to 8x8 one small matrix product beats the additions (launch costs dominate)
-CHUNK_VALUES = 2**17  # images are taken a few at a time, so that their sums stay in the cache
+CHUNK_VALUES = 2**16  # images are taken a few at a time, so that their sums stay in the cache
 
 
 @lru_cache(maxsize=64)
@@ -76,7 +76,7 @@ def disc_conv(
         matrix = _small_matrix(kernel_size, circular, height, width, x.dtype, x.device)
         sums = matrix @ x.reshape(batch, height * width, channels)
         sums = sums.view(batch, height * width, len(disc_weight) * channels)
-        return (sums @ disc_weight.flatten(0, 1)).view(batch, height, width, -1)
+        return (sums @ disc_weight.flatten(0, 1)).view(batch, height, width, disc_weight.shape[-1])
     return _DiscConv.apply(x, disc_weight, kernel_size, circular)
 
 
@@ -99,7 +99,6 @@ def _small_matrix(
 class _DiscConv(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, disc_weight: Tensor, kernel_size: int, circular: bool) -> Tensor:
-        # The sums are made anew in the backward pass: cheaper than keeping `bands` copies of x.
         ctx.save_for_backward(x, disc_weight)
         ctx.kernel = (disc_rows(kernel_size, circular), kernel_size // 2)
         out = x.new_empty(*x.shape[:3], disc_weight.shape[-1])
@@ -117,16 +116,14 @@ class _DiscConv(torch.autograd.Function):
         wants_x, wants_weight = ctx.needs_input_grad[:2]
         grad_x = torch.empty_like(x) if wants_x else None
         grad_weight = torch.zeros_like(disc_weight) if wants_weight else None
-        for some in _chunks(x):
-            flat = grad[some].view(-1, grad.shape[-1])
-            if wants_weight:
-                for r, sums in enumerate(_disc_sums(x[some], *ctx.kernel)):
-                    grad_weight[r].addmm_(sums.view(-1, x.shape[-1]).t(), flat)
-            if wants_x:
-                parts = (flat @ w.t() for w in disc_weight)
-                grad_x[some] = _disc_sums_adjoint(
-                    [part.view(x[some].shape) for part in parts], *ctx.kernel
-                )
+        for some in _chunks(grad):
+            for r, sums in enumerate(_disc_sums(grad[some], *ctx.kernel)):
+                flat = sums.view(-1, grad.shape[-1])
+                if wants_x:
+                    flat_x = grad_x[some].view(-1, x.shape[-1])
+                    flat_x.addmm_(flat, disc_weight[r].t(), beta=0 if r == 0 else 1)
+                if wants_weight:
+                    grad_weight[r].addmm_(x[some].view(-1, x.shape[-1]).t(), flat)
         return grad_x, grad_weight, None, None
 
 
@@ -154,24 +151,3 @@ def _disc_sums(
             total += runs[w][:, half + dy : half + dy + height]
         sums.append(total)
     return sums
-
-
-def _disc_sums_adjoint(
-    parts: list[Float[Tensor, "B H W C"]], discs: tuple[tuple[int, ...], ...], half: int
-) -> Float[Tensor, "B H W C"]:
-    batch, height, width, channels = parts[0].shape
-    runs = parts[0].new_zeros(half + 1, batch, height + 2 * half, width, channels)
-    for part, rows in zip(parts, discs, strict=True):
-        runs[rows[0]][:, half : half + height] += part
-        for dy, w in enumerate(rows[1:], start=1):
-            runs[w][:, half - dy : half - dy + height] += part
-            runs[w][:, half + dy : half + dy + height] += part
-    # Rows that the sums reached beyond the image are gradients of its zero padding.
-    runs = runs[:, :, half : half + height]
-    padded = parts[0].new_zeros(batch, height, width + 2 * half, channels)
-    for d in range(half, 0, -1):
-        padded[:, :, half - d : half - d + width] += runs[d]
-        padded[:, :, half + d : half + d + width] += runs[d]
-        runs[d - 1] += runs[d]
-    padded[:, :, half : half + width] += runs[0]
-    return padded[:, :, half : half + width]

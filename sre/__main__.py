@@ -1,0 +1,182 @@
+"""The command line: python -m sre train, download, checkpoints."""
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from sre.checkpoints import list_checkpoints
+#from sre.data.download import download
+from sre.data.table import DATASETS, find_dataset
+from sre.errors import SREError
+from sre.models import MODELS
+from sre.studies.train_run import EpochDone, Evaluating, Saved, StepDone, run_training
+from sre.training import TrainConfig
+
+CHECKPOINTS_DIR = Path(__file__).resolve().parent.parent / "checkpoints"
+_HELP = {
+    "epochs": "passes over the training images",
+    "batch_size": "images a step",
+    "learning_rate": "peak of the schedule: warm-up, then cosine",
+    "weight_decay": "AdamW's, spared on norms and biases",
+    "warmup": "share of the steps in which the learning rate rises",
+    "scale": "largest random scaling, as a share",
+    "shift": "largest random shift, as a share of the side",
+    "jitter": "largest random change of brightness and contrast",
+    "mask_rate": "share of training images masked to the inscribed disc",
+    "rotate": "turn training images by random angles",
+    "side_px": "side to which images are resized",
+    "protocol": "of validation and test: disc or paper",
+    "seed": "of weights, order and augmentation",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; what a user can mend is one sentence on stderr and exit status 2."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    args = make_parser().parse_args(given)
+    try:
+        return args.run(args, given)
+    except SREError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - this is the command line
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; nothing was written", file=sys.stderr)  # noqa: T201
+        return 130
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Describe the commands; one flag a setting, with its name."""
+    parser = argparse.ArgumentParser(prog="python -m sre", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    default_dir = os.environ.get("SRE_DATA_DIR") or Path.home() / ".cache" / "sre-lab" / "data"
+
+    run = commands.add_parser(
+        "train",
+        help="train a model and write its checkpoint with its card",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    run.add_argument("dataset", metavar="DATASET", help=", ".join(DATASETS))
+    run.add_argument("model", metavar="MODEL", help=", ".join(MODELS))
+    run.add_argument("--width", type=int, default=16, help="channels of the stem")
+    run.add_argument(
+        "--kernel-sizes", type=_kernel_sizes, default=(9, 9, 5, 5), help="radial kernels, one a stage"
+    )
+    for field in fields(TrainConfig):
+        flag = f"--{field.name.replace('_', '-')}"
+        if field.type is bool or field.type == "bool":
+            run.add_argument(flag, action="store_true", help=_HELP[field.name])
+        else:
+            run.add_argument(
+                flag, type=type(field.default), default=field.default, help=_HELP[field.name]
+            )
+    run.add_argument("--data-dir", type=Path, default=default_dir, help="also SRE_DATA_DIR")
+    run.add_argument(
+        "--output", type=Path, default=CHECKPOINTS_DIR, help="folder, or a .safetensors file"
+    )
+    run.add_argument("--device", default="cpu", help="cpu or cuda")
+    run.add_argument("--threads", type=int, default=0, help="CPU threads; 0 takes all cores")
+    run.set_defaults(run=_train)
+
+    fetch = commands.add_parser("download", help="fetch a MedMNIST set, whole and checked")
+    fetch.add_argument("dataset", metavar="DATASET", help="its name in lower case")
+    fetch.add_argument("--size", type=int, default=28, help="image side in px: 28, 64, 128 or 224")
+    fetch.add_argument("--data-dir", type=Path, default=default_dir, help="also SRE_DATA_DIR")
+    fetch.set_defaults(run=_download)
+
+    listing = commands.add_parser("checkpoints", help="list checkpoints and their figures")
+    listing.add_argument("--folder", type=Path, default=CHECKPOINTS_DIR)
+    listing.set_defaults(run=_checkpoints)
+    return parser
+
+
+def _kernel_sizes(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+def _train(args: argparse.Namespace, given: list[str]) -> int:
+    if args.device.startswith("cuda") and not torch.cuda.is_available():
+        raise SREError(f"device {args.device} is not there; use --device cpu")
+    if args.threads > 0:
+        torch.set_num_threads(args.threads)
+    config = TrainConfig(**{f.name: getattr(args, f.name) for f in fields(TrainConfig)})
+    events = run_training(
+        args.dataset,
+        args.model,
+        config=config,
+        width=args.width,
+        kernel_sizes=args.kernel_sizes,
+        data_dir=args.data_dir,
+        output=args.output,
+        device=args.device,
+        command=public_command(given),
+    )
+    with tqdm(unit="step", dynamic_ncols=True) as bar:
+        for event in events:
+            match event:
+                case StepDone(epoch, step, steps, loss):
+                    bar.total = steps * config.epochs
+                    bar.update()
+                    bar.set_description(f"epoch {epoch}/{config.epochs} loss {loss:.3f}")
+                case EpochDone():
+                    best = ", best so far" if event.is_best else ""
+                    tqdm.write(
+                        f"epoch {event.epoch}: training loss {event.train_loss:.3f}, validation "
+                        f"accuracy {event.val_accuracy:.3f}, loss {event.val_loss:.3f}{best}"
+                    )
+                case Evaluating(split, done, total):
+                    bar.set_description(f"{split} at {done}/{total} angles")
+                    bar.refresh()
+                case Saved(path, card):
+                    test = card.test
+                    tqdm.write(
+                        f"{path.name}: test accuracy {test['accuracy_at_0']:.3f} upright, "
+                        f"{test['accuracy_mean']:.3f} over {test['angles']} angles, "
+                        f"{test['accuracy_worst']:.3f} at the worst; consistency "
+                        f"{test['consistency']:.3f}"
+                    )
+    return 0
+
+
+def public_command(given: Sequence[str]) -> str:
+    """Write a command down without the folders of the machine that it ran on."""
+    kept, skip = [], False
+    for part in given:
+        if skip:
+            skip = False
+        elif part in ("--data-dir", "--output"):
+            skip = True
+        elif not part.startswith(("--data-dir=", "--output=")):
+            kept.append(part)
+    return shlex.join(["python", "-m", "sre", *kept])
+
+
+def _download(args: argparse.Namespace, given: list[str]) -> int:
+    entry = find_dataset(args.dataset)
+    with tqdm(unit="B", unit_scale=True, desc=entry.title) as bar:
+
+        def show(progress: object) -> None:
+            bar.total = progress.total
+            bar.update(progress.done - bar.n)
+
+        path = download(entry, size=args.size, data_dir=args.data_dir, on_progress=show)
+    tqdm.write(f"{path} is there and whole")
+    return 0
+
+
+def _checkpoints(args: argparse.Namespace, given: list[str]) -> int:
+    for path, card in list_checkpoints(args.folder).items():
+        accuracy = card.test.get("accuracy_at_0", float("nan"))
+        turned = card.test.get("accuracy_mean", float("nan"))
+        print(f"{path.name}: {card.parameters} parameters, test {accuracy:.3f}, turned {turned:.3f}")  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

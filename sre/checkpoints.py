@@ -1,0 +1,188 @@
+"""Checkpoints: a network's state and, in the same file, its card. Safetensors only, never pickle."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from sre.errors import CheckpointError, SettingError, UnknownNameError
+from sre.models import build_model, find_model
+from sre.resnet import ResNet
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointCard:
+    """Where a network comes from, and how well it does; all of it made by the run that trained it."""
+
+    dataset: str
+    classes: tuple[str, ...]
+    is_multi_label: bool
+    in_channels: int
+    side_px: int
+    model: str
+    width: int
+    kernel_sizes: tuple[int, ...]
+    rotates_in_training: bool
+    protocol: str  # of the validation and test figures
+    parameters: int
+    multiply_adds: int  # of one image at side_px, on a CPU
+    config: Mapping[str, object]
+    command: str
+    dataset_md5: str = ""
+    split_sizes: Mapping[str, int] = field(default_factory=dict)
+    seed: int = 0
+    epochs: int = 0
+    best_epoch: int = 0
+    seconds: float = 0.0
+    device: str = "cpu"
+    created: str = ""  # ISO date
+    versions: Mapping[str, str] = field(default_factory=dict)
+    validation: Mapping[str, float | int | None] = field(default_factory=dict)
+    test: Mapping[str, float | int | None] = field(default_factory=dict)
+
+    @property
+    def arm(self) -> str:
+        """Part in the comparison: "sre", "plain" or "augmented"; "sre-augmented" is off the page."""
+        kind = "sre" if find_model(self.model).equivariant else "plain"
+        if not self.rotates_in_training:
+            return kind
+        return "augmented" if kind == "plain" else "sre-augmented"
+
+    @property
+    def file_name(self) -> str:
+        """Name that tells the runs apart that the app compares."""
+        turned = "-rotated" if self.rotates_in_training else ""
+        return f"{self.dataset}-{self.model}{turned}-w{self.width}.safetensors"
+
+    def to_metadata(self) -> dict[str, str]:
+        """Give the card as safetensors keeps it."""
+        return {"format": str(FORMAT), "card": json.dumps(asdict(self))}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str]) -> "CheckpointCard":
+        """Read a card back; unknown fields are passed over, as a newer version may add some.
+
+        Raises: CheckpointError: it is no card of ours
+        """
+        if metadata.get("format") != str(FORMAT):
+            given = metadata.get("format", "none")
+            raise CheckpointError(
+                f"the checkpoint has format {given!r}, this version reads {FORMAT}; train it again"
+            )
+        try:
+            raw = json.loads(metadata["card"])
+            known = {f.name: raw[f.name] for f in fields(cls) if f.name in raw}
+            card = cls(
+                **known
+                | {"classes": tuple(raw["classes"]), "kernel_sizes": tuple(raw["kernel_sizes"])}
+            )
+            find_model(card.model)
+        except (KeyError, TypeError, ValueError, UnknownNameError) as error:
+            raise CheckpointError("the checkpoint's card cannot be read; train it again") from error
+        return card
+
+
+def save_checkpoint(model: ResNet, card: CheckpointCard, path: Path) -> None:
+    """Write state and card, weights in half precision, whole or not at all.
+
+    Statistics of batch-norm stay in float32: a small variance would lose its digits.
+
+    Raises: CheckpointError: the folder cannot be written to, or is full
+    """
+    state = {
+        name: value.detach().cpu().contiguous().to(
+            torch.float32 if "running" in name else torch.float16
+        )
+        for name, value in model.state_dict().items()
+        if value.is_floating_point()
+    }  # fmt: skip
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        os.close(handle)
+        save_file(state, temporary, metadata=card.to_metadata())
+        os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner reads
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"cannot write {path}: {error}; free some space or choose another folder"
+        ) from error
+    finally:
+        if temporary and os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def load_card(path: Path) -> CheckpointCard:
+    """Read the card alone, which takes a millisecond.
+
+    Raises: CheckpointError: what is wrong with the file, and the cure
+    """
+    return _read(path, with_state=False)[0]
+
+
+def load_checkpoint(path: Path, *, device: str = "cpu") -> tuple[ResNet, CheckpointCard]:
+    """Rebuild a network from its file: in float32, in eval mode, with frozen parameters.
+
+    Raises: CheckpointError: what is wrong with the file, and the cure
+    """
+    card, state = _read(path, with_state=True)
+    try:
+        model = build_model(
+            card.model,
+            in_channels=card.in_channels,
+            num_classes=len(card.classes),
+            width=card.width,
+            kernel_sizes=card.kernel_sizes,
+        )
+    except (SettingError, TypeError) as error:
+        raise CheckpointError(f"{path.name} has an impossible card; train it again") from error
+    wanted = {n: v.shape for n, v in model.state_dict().items() if v.is_floating_point()}
+    given = {n: v.shape for n, v in state.items()}
+    if wanted != given:
+        clash = sorted(k for k in wanted | given if wanted.get(k) != given.get(k))
+        raise CheckpointError(
+            f"{path.name} is no {card.model!r} of width {card.width}, see {clash[0]}; train it again"
+        )
+    if not all(bool(v.isfinite().all()) for v in state.values()):
+        raise CheckpointError(f"{path.name} holds numbers that are not finite; train it again")
+    model.load_state_dict({n: v.float() for n, v in state.items()}, strict=False)
+    return model.to(device).eval().requires_grad_(False), card
+
+
+def list_checkpoints(folder: Path) -> dict[Path, CheckpointCard]:
+    """Read the cards of all sound checkpoints in a folder, in the order of their names."""
+    found = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            found[path] = load_card(path)
+        except CheckpointError:
+            continue  # loading it by name says what is wrong; a list shows what there is
+    return found
+
+
+def _read(path: Path, *, with_state: bool) -> tuple[CheckpointCard, dict[str, torch.Tensor]]:
+    if not path.is_file():
+        found = ", ".join(sorted(p.name for p in path.parent.glob("*.safetensors"))) or "none"
+        raise CheckpointError(f"{path} does not exist; checkpoints in that folder: {found}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            names = list(file.keys()) if with_state else []
+            state = {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path.name} is damaged or no checkpoint; fetch or train it again"
+        ) from error
+    try:
+        return CheckpointCard.from_metadata(metadata), state
+    except CheckpointError as error:
+        raise CheckpointError(f"{path.name}: {error}") from error

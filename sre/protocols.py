@@ -1,0 +1,110 @@
+"""How an image is brought before a network, turned: two named protocols, ready to be compared.
+
+``paper`` is the authors': resized to 32 px, turned by nearest neighbour after normalising, so that
+the corners fill with mid-grey. ``disc`` turns first, bilinearly, with an explicit black fill, and
+masks everything outside the inscribed disc, so that no corner comes or goes with the angle.
+"""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from sre.errors import UnknownNameError
+from sre.symmetry import Interpolation, disc_mask, rotate
+
+MEAN, STD = 0.5, 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """A way of presenting a turned image; ``side_px`` None keeps the side of the network's training."""
+
+    name: str
+    title: str
+    description: str
+    side_px: int | None
+    interpolation: Interpolation
+    is_masked: bool
+
+
+_ENTRIES = (
+    Protocol(
+        "disc",
+        "Disc",
+        "Turned bilinearly on black before normalising; all outside the inscribed disc is masked.",
+        None,
+        "bilinear",
+        True,
+    ),
+    Protocol(
+        "paper",
+        "Paper",
+        "As the authors do: resized to 32 px, turned by nearest neighbour after normalising, "
+        "corners filled with mid-grey.",
+        32,
+        "nearest",
+        False,
+    ),
+)
+PROTOCOLS: Mapping[str, Protocol] = MappingProxyType({p.name: p for p in _ENTRIES})
+
+
+def find_protocol(name: str) -> Protocol:
+    """Look a protocol up by its name.
+
+    Raises: UnknownNameError: there is none of that name
+    """
+    if name in PROTOCOLS:
+        return PROTOCOLS[name]
+    close = difflib.get_close_matches(name, PROTOCOLS, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(PROTOCOLS)}"
+    raise UnknownNameError(f"unknown protocol {name!r}; {hint}")
+
+
+def as_pixels(images: np.ndarray) -> Float[Tensor, "B C H W"]:
+    """Bring uint8 images, (N, H, W) or (N, H, W, 3), to floats from 0 to 1."""
+    x = torch.tensor(images)
+    x = x[:, None] if x.dim() == 3 else x.permute(0, 3, 1, 2)
+    return x.float() / 255
+
+
+def prepare(
+    images: np.ndarray, protocol: Protocol, *, side_px: int
+) -> Float[Tensor, "B C side side"]:
+    """Bring uint8 images to pixels from 0 to 1 at the side that the protocol asks for.
+
+    Resizing is bilinear with antialiasing, which commutes with quarter turns and mirrors.
+    """
+    side = protocol.side_px or side_px
+    x = as_pixels(images)
+    if x.shape[-2:] == (side, side):
+        return x
+    return F.interpolate(
+        x, size=(side, side), mode="bilinear", antialias=True, align_corners=False
+    ).clamp(0, 1)
+
+
+def present(
+    pixels: Float[Tensor, "B C S S"], protocol: Protocol, *, angle_deg: float
+) -> Float[Tensor, "B C S S"]:
+    """Turn prepared images by one angle and normalise them: what the network sees."""
+    if protocol.is_masked:
+        turned = rotate(pixels, angle_deg=angle_deg, interpolation=protocol.interpolation)
+        turned = turned * disc_mask(*turned.shape[-2:]).to(turned.device)
+        return (turned - MEAN) / STD
+    normalised = (pixels - MEAN) / STD
+    return rotate(normalised, angle_deg=angle_deg, interpolation=protocol.interpolation)
+
+
+def present_orbit(
+    pixels: Float[Tensor, "1 C S S"], protocol: Protocol, angles_deg: Sequence[float]
+) -> Float[Tensor, "angles C S S"]:
+    """Present one prepared image at every angle."""
+    return torch.cat([present(pixels, protocol, angle_deg=angle) for angle in angles_deg])
