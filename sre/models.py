@@ -31,7 +31,7 @@ class ModelEntry:
 _ENTRIES = (
     ModelEntry(
         "sre_resnet18", "SRE-ResNet18", True, SREConv2d, (2, 2, 2, 2),
-        "ResNet-18 with radially symmetric kernels: exactly invariant to quarter turns and mirrors.",
+        "ResNet-18 with radial kernels: exactly invariant to quarter turns and mirrors.",
     ),
     ModelEntry(
         "resnet18", "ResNet-18", False, nn.Conv2d, (2, 2, 2, 2),
