@@ -7,7 +7,8 @@ two additions each, and a disc is a sum of row runs over its rows. What is left 
 product over (bands x channels), against (k*k x channels) for the dense kernel.
 
 A disc is point-symmetric, so that its sum is its own adjoint, and both gradients follow from the
-disc sums of the incoming gradient g alone: ``dL/dx = sum_r D_r(g) w_r^T``, ``dL/dw_r = x^T D_r(g)``.
+disc sums of the incoming gradient g alone: ``dL/dx = sum_r D_r(g) w_r^T`` and
+``dL/dw_r = x^T D_r(g)``.
 """
 
 from functools import lru_cache
@@ -51,21 +52,20 @@ def band_index(kernel_size: int, circular: bool = True) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def disc_rows(kernel_size: int, circular: bool = True) -> tuple[tuple[int, ...], ...]:
-    """Describe each disc by the half-widths of its rows at dy = 0, 1, ...; rows beyond it are left out."""
+    """Describe each disc by the half-widths of its rows at dy = 0, 1, ..., as far as it goes."""
     index, half = band_index(kernel_size, circular), kernel_size // 2
     discs = []
     for band in range(index.max() + 1):
-        inside = (index >= 0) & (index <= band)
-        discs.append(
-            tuple(
-                int(inside[half + dy].sum()) // 2 for dy in range(half + 1) if inside[half + dy].any()
-            )
-        )
+        widths = ((index >= 0) & (index <= band)).sum(axis=1)[half:]
+        discs.append(tuple(int(width) // 2 for width in widths if width))
     return tuple(discs)
 
 
 def disc_conv(
-    x: Float[Tensor, "B H W C"], disc_weight: Float[Tensor, "bands C O"], kernel_size: int, circular: bool
+    x: Float[Tensor, "B H W C"],
+    disc_weight: Float[Tensor, "bands C O"],
+    kernel_size: int,
+    circular: bool,
 ) -> Float[Tensor, "B H W O"]:
     """Convolve with zero padding: sum over each disc around every pixel, then mix the channels.
 
@@ -82,7 +82,12 @@ def disc_conv(
 
 @lru_cache(maxsize=32)
 def _small_matrix(
-    kernel_size: int, circular: bool, height: int, width: int, dtype: torch.dtype, device: torch.device
+    kernel_size: int,
+    circular: bool,
+    height: int,
+    width: int,
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> Float[Tensor, "pixelsbands pixels"]:
     index, half = band_index(kernel_size, circular), kernel_size // 2
     y, x = np.divmod(np.arange(height * width), width)

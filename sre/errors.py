@@ -25,5 +25,5 @@ class SettingError(SREError):
     """A setting is outside what is allowed."""
 
 
-class Dropped(SREError):  # noqa: N818 - a state of the request, not a fault
+class Dropped(SREError):
     """Nobody waits for this answer any more."""

@@ -28,7 +28,7 @@ def band_masks(kernel_size: int, *, circular: bool = True) -> Float[Tensor, "ban
 
 
 class SREConv2d(nn.Module):
-    """Convolve with radially symmetric kernels: one learned weight per band, otherwise as nn.Conv2d.
+    """Convolve with radially symmetric kernels, one learned weight a band; else as nn.Conv2d.
 
     Commutes with the eight symmetries of the pixel grid, exactly where the sampling is symmetric,
     ``(h + 2 * padding - dilation * (kernel_size - 1) - 1) % stride == 0`` and likewise for w;

@@ -40,7 +40,13 @@ class BasicBlock(nn.Module):
     """
 
     def __init__(
-        self, convolution: Convolution, in_channels: int, out_channels: int, *, kernel_size: int, halve: bool
+        self,
+        convolution: Convolution,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel_size: int,
+        halve: bool,
     ):
         super().__init__()
         conv = partial(convolution, kernel_size=kernel_size, padding=kernel_size // 2, bias=False)
