@@ -19,6 +19,7 @@ ASSETS = Path(__file__).parent.parent / "assets" / "lab"
 # a served folder, and so a path that Gradio must be allowed to hand out. Later files use earlier ones.
 SCRIPTS = (
     "dom.js",
+    "talk.js",
     "colour.js",
     "sheets.js",
     "turn.js",
@@ -28,8 +29,10 @@ SCRIPTS = (
     "dial.js",
     "datasets.js",
     "gallery.js",
+    "words.js",
     "main.js",
 )
+UPLOAD_LIMIT = "20mb"  # also in main.js, where a larger file is refused before it is sent
 Reply = dict[str, Any]
 
 
@@ -57,6 +60,11 @@ class Answers(Protocol):
 def script() -> str:
     """The page's JavaScript, as one function body."""
     return "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS)
+
+
+def head() -> str:
+    """The page's style sheet, for the head: `css=` would scope every rule and break `:is(a, b)`."""
+    return f"<style>\n{(ASSETS / 'lab.css').read_text(encoding='utf-8')}</style>"
 
 
 def build(answers: Answers) -> None:

@@ -1,12 +1,11 @@
 // The three columns. build*() makes the elements once per bundle and returns a paint(view) that only
 // changes pixels, widths and words; view = { index, angleDeg, stage, channel, maps }.
 
-/** What the plots and the cost table follow: the true class, or else the class being explained. */
+/** What the plots and the cost table follow: the true class or, without one, the class explained. */
 function subjectOf(bundle) {
   const { label } = bundle.sample;
-  const isSingle = Number.isInteger(label);
-  const index = isSingle && !bundle.target.chosen ? label : bundle.target.class;
-  const isTrue = isSingle ? index === label : Array.isArray(label) && label[index] === 1;
+  const index = Number.isInteger(label) ? label : bundle.target.class;
+  const isTrue = isTrueClass(bundle, index);
   return { index, isTrue, name: `${isTrue ? "the true class" : "the explained class"}, ${bundle.dataset.classes[index]}` };
 }
 
@@ -15,34 +14,45 @@ function isTrueClass(bundle, index) {
   return Array.isArray(label) ? label[index] === 1 : label === index;
 }
 
+/** The classes that a network answers with: one, or any number of them if several may be true. */
+function answered(model, index) {
+  const prediction = model.predictions[index];
+  return Array.isArray(prediction) ? prediction.flatMap((on, k) => (on ? [k] : [])) : [prediction];
+}
+
+function isRight({ sample: { label } }, model, index) {
+  const prediction = model.predictions[index];
+  return Array.isArray(prediction) ? prediction.every((on, k) => on === label[k]) : prediction === label;
+}
+
+const classNames = (bundle, classes) => classes.map((k) => bundle.dataset.classes[k]).join(", ") || "none of the classes";
+const answerColour = (classes) => (classes.length ? classColour(classes[0]) : "var(--lab-line)");
+
 /** The head of each column: what the network sees, its name, and its answer. */
 function buildModelRow(row, orbit) {
   const { bundle } = orbit;
   const hasLabel = bundle.sample.label !== null;
   row.replaceChildren(make("div", { class: "lab-gutter" }, make("span", { class: "lab-small", text: "The network sees" })));
   const cells = bundle.models.map((model) => {
-    const { dash, colour } = armOf(model);
     const canvas = pixelCanvas(bundle.side, `What ${model.title} sees: the turned image`);
-    const key = draw("svg", { width: 30, height: 8, "aria-hidden": "true" },
-      draw("line", { x1: 1, x2: 29, y1: 4, y2: 4, "stroke-dasharray": dash, style: `stroke:${colour}`, class: "lab-line" }));
     const swatch = make("i", { class: "lab-swatch" });
     const answer = make("span");
     const verdict = make("span", { class: "lab-verdict" });
     row.append(make("div", { class: "lab-model" }, canvas, make("div", {},
-      make("h3", {}, key, model.title),
+      make("h3", {}, lineKey(model), model.title),
       make("p", { class: "lab-answer" }, swatch, answer), verdict)));
     return { model, swatch, answer, verdict, context: canvas.getContext("2d") };
   });
   return ({ index }) => {
     for (const { model, swatch, answer, verdict, context } of cells) {
-      const predicted = model.predictions[index];
-      const isRight = isTrueClass(bundle, predicted);
+      const classes = answered(model, index);
       context.putImageData(orbit.colour[index], 0, 0);
-      swatch.style.background = classColour(predicted);
-      answer.textContent = bundle.dataset.classes[predicted];
+      swatch.style.background = answerColour(classes);
+      answer.textContent = classNames(bundle, classes);
       if (!hasLabel) continue;
-      verdict.textContent = isRight ? "✓ right" : "✗ wrong";
-      verdict.classList.toggle("is-wrong", !isRight);
+      const right = isRight(bundle, model, index);
+      verdict.textContent = right ? "✓ right" : "✗ wrong";
+      verdict.classList.toggle("is-wrong", !right);
     }
   };
 }
@@ -79,11 +89,11 @@ function buildAnswers(table, { bundle }) {
   return ({ index }) => {
     bundle.models.forEach((model, m) => {
       const row = model.probabilities[index];
-      const predicted = model.predictions[index];
+      const classes = answered(model, index);
       bars[m].forEach(({ bar, fill, number }, k) => {
         fill.style.transform = `scaleX(${row[k]})`;
         number.textContent = wholePercent(row[k]);
-        bar.classList.toggle("is-predicted", k === predicted);
+        bar.classList.toggle("is-predicted", classes.includes(k));
       });
     });
   };
@@ -128,7 +138,7 @@ function paintFrame(pane, sheet, options) {
 function sharedScale(orbit, kind, maps) {
   const { bundle, stage } = orbit;
   const scale = bundle.scales[kind][stage.name];
-  if (maps !== "difference") return { scale, limit: 1, table: viridis, ends: scale };
+  if (maps !== "difference") return { scale, limit: 1, table: kind === "cam" ? veil : viridis, ends: scale };
   stage.limits[kind] ??= differenceLimit(stage.models.map((model) => model[kind]), bundle.angles_deg);
   const limit = stage.limits[kind];
   return { scale, limit, table: diverging(), ends: [-limit, limit] };
@@ -137,7 +147,7 @@ function sharedScale(orbit, kind, maps) {
 /** Feature maps: the chosen channel large, and all nine of the stage small. */
 function buildFeatures(row, { bundle }, onChannel) {
   const bar = colourBar("activation");
-  const note = make("p", { class: "lab-small", text: "One scale for all networks, channels and angles of a stage." });
+  const note = make("p", { class: "lab-small", text: "One scale for all networks, channels and angles of a stage; the highest 0.1 % are cut." });
   row.replaceChildren(make("div", { class: "lab-gutter" }, bar.node, note));
   const cells = bundle.models.map((model) => {
     const large = { canvas: pixelCanvas(28, "") };
@@ -185,14 +195,15 @@ function buildFeatures(row, { bundle }, onChannel) {
 /** Grad-CAM over the image. */
 function buildCams(row, { bundle }) {
   const bar = colourBar("Grad-CAM");
-  const note = make("p", { class: "lab-small" });
+  const note = make("p", { class: "lab-small", text: "One scale for all networks and angles of a stage; the image shines through where it is low." });
   row.replaceChildren(make("div", { class: "lab-gutter" }, bar.node, note));
   const cells = bundle.models.map((model) => {
     const under = make("canvas", { width: bundle.side, height: bundle.side, "aria-hidden": "true" });
     const over = { canvas: pixelCanvas(28, "") };
     const figure_ = make("div", { class: "lab-map is-overlay" }, under, over.canvas);
-    row.append(make("figure", { class: "lab-figure" }, figure_));
-    return { model, over, figure: figure_, under: under.getContext("2d") };
+    const words = make("p", { class: "lab-small" });
+    row.append(make("figure", { class: "lab-figure" }, figure_, make("figcaption", {}, words)));
+    return { model, over, words, figure: figure_, under: under.getContext("2d") };
   });
 
   return {
@@ -207,11 +218,11 @@ function buildCams(row, { bundle }) {
     },
     label(orbit, { maps, stage }) {
       const { table, ends } = sharedScale(orbit, "cam", maps);
-      const explained = bundle.dataset.classes[bundle.target.class];
       bar.set(table, ...ends);
       bar.node.firstChild.textContent = maps === "difference" ? "difference to 0°" : "Grad-CAM";
-      note.textContent = `Speaks for: ${explained}. One scale for all networks and angles.`;
-      cells.forEach(({ model, over, figure: figure_ }) => {
+      cells.forEach(({ model, over, words, figure: figure_ }) => {
+        const explained = bundle.dataset.classes[model.target ?? bundle.target.class];
+        words.textContent = `what speaks for ${explained}`;
         figure_.classList.toggle("is-difference", maps === "difference");
         over.canvas.setAttribute("aria-label", `Grad-CAM of ${model.title} for ${explained}, ${stageName(stage)}, over the image`);
       });
@@ -219,20 +230,26 @@ function buildCams(row, { bundle }) {
   };
 }
 
-/** What each network costs and gives: numbers that a comparison needs beside it. */
+/** What each network costs and gives: the numbers that a comparison needs beside it. */
 function buildCost(table, bundle) {
-  const { models } = bundle;
-  const subject = bundle.dataset.classes[subjectOf(bundle).index];
+  const { models, angles_deg: angles } = bundle;
+  const { index: k } = subjectOf(bundle);
   const tested = (key) => (model) => (Number.isFinite(model.test?.[key]) ? percent(model.test[key]) : "–");
+  const worst = (model) => {
+    const confidence = model.probabilities.map((row) => row[k]);
+    const lowest = Math.min(...confidence);
+    return `${angles[confidence.indexOf(lowest)]}° (${wholePercent(lowest)})`;
+  };
   const lines = [
     ["Parameters", (m) => count(m.parameters)],
     ["Multiply-adds, one image", (m) => count(m.multiply_adds)],
-    ["Changes of mind over the turn", (m) => String(m.changes)],
+    ["Angles with another answer than at 0°", (m) => `${m.changes} of ${angles.length}`],
     ["Consistency with 0°", (m) => percent(m.consistency)],
-    [`Worst angle for ${subject}`, (m) => `${m.worst_angle_deg}° (${wholePercent(m.worst_confidence)})`],
-    ["Test set, upright: accuracy", tested("accuracy")],
-    ["Test set, mean over angles", tested("accuracy_mean")],
-    ["Test set, worst angle", tested("accuracy_worst")],
+    [`Worst angle for ${bundle.dataset.classes[k]}`, worst],
+    ["Test accuracy, upright", tested("accuracy_at_0")],
+    ["Test accuracy, mean over angles", tested("accuracy_mean")],
+    ["Test accuracy, worst angle", tested("accuracy_worst")],
+    ["Test set, consistency with 0°", tested("consistency")],
   ];
   table.replaceChildren(headerRow("Measure", models), ...lines
     .filter(([, value]) => models.some((model) => value(model) !== "–"))

@@ -1,15 +1,25 @@
 // The plots under the columns: probability against the angle, straight and polar, and the
-// equivariance error of each stage. Drawn once per bundle and width; only the markers move.
+// equivariance error of each stage. Drawn once per bundle and width; after that only markers move.
 
 const PLOT_LEFT = 44;
 
-function legend(models) {
-  return make("div", { class: "lab-legend" }, ...models.map((model) => {
-    const { dash, colour } = armOf(model);
-    const line = draw("svg", { width: 34, height: 10, "aria-hidden": "true" },
-      draw("line", { x1: 1, x2: 33, y1: 5, y2: 5, "stroke-dasharray": dash, style: `stroke:${colour}`, class: "lab-line" }));
-    return make("span", {}, line, model.title);
-  }));
+function legend(models, ...others) {
+  return make("div", { class: "lab-legend" }, ...models.map((model) => make("span", {}, lineKey(model), model.title)), ...others);
+}
+
+/** The classes that any network answers with, for the colours of the ribbons. */
+function answersLegend(bundle) {
+  const seen = bundle.models.flatMap((model) => bundle.angles_deg.flatMap((_, index) => answered(model, index)));
+  const classes = [...new Set(seen)].sort((a, b) => a - b);
+  return make("div", { class: "lab-legend is-classes" }, ...classes.map((k) => make("span", {},
+    make("i", { class: "lab-swatch", style: `background:${classColour(k)}` }), bundle.dataset.classes[k])));
+}
+
+/** A short stretch of a network's line. */
+function lineKey(model) {
+  const { dash, colour } = armOf(model);
+  return draw("svg", { width: 32, height: 8, "aria-hidden": "true" },
+    draw("line", { x1: 1, x2: 31, y1: 4, y2: 4, "stroke-dasharray": dash, style: `stroke:${colour}`, class: "lab-line" }));
 }
 
 function linePath(points) {
@@ -20,13 +30,14 @@ function text(x, y, words, attributes = {}) {
   return draw("text", { x, y, ...attributes, text: words });
 }
 
-/** Runs of equal predictions: [first index, length, class]. */
-function runs(predictions) {
+/** Runs of equal answers: { from, length, classes }. */
+function runs(model) {
   const found = [];
-  predictions.forEach((predicted, i) => {
+  model.predictions.forEach((_, i) => {
+    const classes = answered(model, i);
     const last = found.at(-1);
-    if (last && last[2] === predicted) last[1] += 1;
-    else found.push([i, 1, predicted]);
+    if (last && String(last.classes) === String(classes)) last.length += 1;
+    else found.push({ from: i, length: 1, classes });
   });
   return found;
 }
@@ -39,7 +50,7 @@ function straightPlot({ bundle, subject, width, onAngle }) {
   const bottom = top + height;
   const x = (angle) => PLOT_LEFT + (angle / 360) * (right - PLOT_LEFT);
   const y = (probability) => bottom - probability * height;
-  const ribbonsTop = bottom + 40;
+  const ribbonsTop = bottom + 46;
   const total = ribbonsTop + models.length * (ribbon + 5) + 8;
   const plot = draw("svg", {
     viewBox: `0 0 ${width} ${total}`, width, height: total, role: "img", class: "lab-plot is-scrubbable",
@@ -56,16 +67,20 @@ function straightPlot({ bundle, subject, width, onAngle }) {
   plot.append(text(12, top + height / 2, "probability", {
     class: "lab-axis", "text-anchor": "middle", transform: `rotate(-90 12 ${top + height / 2})`,
   }));
-  plot.append(text((PLOT_LEFT + right) / 2, bottom + 31, "angle, counter-clockwise", { class: "lab-axis", "text-anchor": "middle" }));
+  plot.append(text((PLOT_LEFT + right) / 2, bottom + 36, "angle, counter-clockwise", { class: "lab-axis", "text-anchor": "middle" }));
 
   const step = 360 / angles.length;
   models.forEach((model, row) => {
     const top_ = ribbonsTop + row * (ribbon + 5);
-    plot.append(text(PLOT_LEFT - 8, top_ + ribbon - 2, model.short.slice(0, 6), { class: "lab-tick", "text-anchor": "end" }));
-    for (const [from, length, predicted] of runs(model.predictions)) {
+    const { dash, colour } = armOf(model);
+    plot.append(draw("line", {
+      x1: PLOT_LEFT - 36, x2: PLOT_LEFT - 8, y1: top_ + ribbon / 2, y2: top_ + ribbon / 2,
+      "stroke-dasharray": dash, style: `stroke:${colour}`, class: "lab-line",
+    }));
+    for (const { from, length, classes } of runs(model)) {
       const x1 = x(from * step);
-      plot.append(draw("rect", { x: x1, y: top_, width: Math.max(0.5, x((from + length) * step) - x1), height: ribbon, fill: classColour(predicted) },
-        draw("title", { text: `${model.title}: ${bundle.dataset.classes[predicted]}` })));
+      plot.append(draw("rect", { x: x1, y: top_, width: Math.max(0.5, x((from + length) * step) - x1), height: ribbon, style: `fill:${answerColour(classes)}` },
+        draw("title", { text: `${model.title}: ${classNames(bundle, classes)}` })));
     }
   });
 
@@ -198,8 +213,8 @@ function errorPlot({ bundle, width }) {
     plot.append(text(PLOT_LEFT - 8, y(10 ** power) + 4, tick, { class: "lab-tick", "text-anchor": "end" }));
   }
   const band = draw("rect", { x: PLOT_LEFT, width: right - PLOT_LEFT, class: "lab-floor" });
-  const bandName = text(right - 4, 0, "", { class: "lab-tick", "text-anchor": "end" });
-  plot.append(band, bandName);
+  const bandName = make("span");
+  plot.append(band);
   const chosen = draw("rect", { y: top, height: height + 26, width: group - 8, rx: 5, class: "lab-chosen" });
   plot.insertBefore(chosen, plot.firstChild);
   const marks = stages.flatMap((name, s) => {
@@ -218,13 +233,12 @@ function errorPlot({ bundle, width }) {
   const hasRoom = group > 110;
 
   return {
-    node: plot,
+    node: make("div", {}, legend(models, make("span", {}, make("i", { class: "lab-swatch is-floor" }), bandName)), plot),
     mark(index, stage) {
       const floor = bundle.interpolation_error[index];
       band.setAttribute("y", y(floor));
       band.setAttribute("height", Math.max(1, bottom - y(floor)));
       bandName.textContent = `interpolation alone: ${figure(floor)}`;
-      bandName.setAttribute("y", y(floor) - 5);
       chosen.setAttribute("x", PLOT_LEFT + group * stages.indexOf(stage) + 4);
       for (const { stalk, dot, number, errors } of marks) {
         const at = y(errors[index]);

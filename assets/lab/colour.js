@@ -33,6 +33,9 @@ const viridis = lookupTable(VIRIDIS);
 const divergingLight = lookupTable(DIVERGING_LIGHT);
 const divergingDark = lookupTable(DIVERGING_DARK);
 
+/** Viridis that lets the image shine through where the value is low, for maps laid over an image. */
+const veil = viridis.map((word, v) => ((word & 0xffffff) | ((45 + Math.round(170 * (v / 255))) << 24)) >>> 0);
+
 const isDark = () => document.body.classList.contains("dark");
 const diverging = () => (isDark() ? divergingDark : divergingLight);
 const classColour = (index) => CLASS_COLOURS[index % CLASS_COLOURS.length];

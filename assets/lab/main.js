@@ -1,7 +1,5 @@
-// The page itself: one state, one orbit on show, and the requests between them. Gradio calls this
-// function body with `element`, the component, and `server`, its Python functions.
+// The page itself: one state, one orbit on show, and what happens between them.
 
-const ui = references(element);
 const session = Array.from(crypto.getRandomValues(new Uint32Array(4)), (word) => word.toString(16)).join("");
 const opened = new Map(); // orbits by request, newest last: Back and forth cost nothing
 const OPENED_LIMIT = 6;
@@ -18,42 +16,13 @@ const dialContext = ui.dialImage.getContext("2d");
 const lab = { paints: 0, angle: 0, paintMs: 0, isReady: false, ticket: 0 };
 window.sreLab = lab;
 
-// ---------------------------------------------------------------- talking to the server
-
-async function call(name, request = {}) {
-  let reply;
-  try {
-    reply = await server[name](request);
-  } catch (problem) {
-    reply = { error: `${problem.message}; reload the page` };
-  }
-  // Gradio's client answers undefined where the request failed.
-  return reply ?? { error: "The server does not answer; check that app.py still runs, then try again" };
-}
-
-const sentence = (words) => (/[.!?]$/.test(words) ? words : `${words}.`);
-
-function complain(words) {
-  ui.errors.replaceChildren(message("lab-message is-error", sentence(words)));
-}
-
-function notice(words) {
-  ui.notices.append(message("lab-message", sentence(words)));
-}
-
-function message(kind, words) {
-  const box = make("p", { class: kind }, make("span", { text: words }));
-  box.append(make("button", { type: "button", class: "lab-button", "aria-label": "Dismiss this message", text: "×", onclick: () => box.remove() }));
-  return box;
-}
-
 function setWaiting(words) {
   ui.result.setAttribute("aria-busy", String(words !== null));
   ui.root.classList.toggle("is-busy", words !== null);
   if (words !== null && !shown) ui.headline.textContent = words;
 }
 
-// ---------------------------------------------------------------- asking for an orbit
+// asking for an orbit
 
 /** Show what `wanted` says. The earlier result stays until the new one is ready, or for good on an error. */
 async function show(wanted, { isNew = false } = {}) {
@@ -107,7 +76,7 @@ async function preload(orbit, ticket) {
   }
 }
 
-// ---------------------------------------------------------------- putting it on the page
+// putting it on the page
 
 function present(orbit) {
   const { bundle } = orbit;
@@ -117,7 +86,7 @@ function present(orbit) {
   shown.features = buildFeatures(ui.featureRow, orbit, (channel) => changeView({ channel }));
   shown.cams = buildCams(ui.camRow, orbit);
   buildCost(ui.cost, bundle);
-  writeWords(bundle);
+  writeWords(bundle, shown.subject, entryOf(bundle.dataset.name));
   ui.root.style.setProperty("--lab-columns", bundle.models.length);
   ui.dialImage.width = ui.dialImage.height = bundle.side;
   ui.dial.classList.toggle("is-square", bundle.protocol.name === "paper");
@@ -138,40 +107,10 @@ function drawPlots() {
     : [ui.board.clientWidth - 336, 300];
   shown.plots = [straightPlot({ ...options, width: widths[0] }), polarPlot({ ...options, width: widths[1] })];
   shown.errors = errorPlot({ bundle, width: ui.board.clientWidth });
-  ui.straight.replaceChildren(legend(bundle.models), shown.plots[0].node);
+  ui.straight.replaceChildren(legend(bundle.models), shown.plots[0].node, answersLegend(bundle));
   ui.polar.replaceChildren(shown.plots[1].node);
-  ui.equivariance.replaceChildren(legend(bundle.models), shown.errors.node);
+  ui.equivariance.replaceChildren(shown.errors.node);
   shown.plotWidth = ui.board.clientWidth;
-}
-
-/** The words that belong to the sample, not to the angle. */
-function writeWords(bundle) {
-  const { sample, dataset, protocol } = bundle;
-  const isUpload = sample.source === "upload";
-  const names = (Array.isArray(sample.label) ? sample.label.flatMap((on, k) => (on ? [k] : [])) : [sample.label])
-    .map((k) => dataset.classes[k]).filter(Boolean);
-  ui.headline.textContent = bundle.headline;
-  ui.subject.replaceChildren(...(isUpload
-    ? [make("b", { text: `${sample.name}: your own image, not from ${dataset.title}. ` }),
-      "The networks must call it one of their classes; it has no true class here."]
-    : [make("b", { text: `${dataset.title}, ${sample.split} image ${sample.index}` }),
-      names.length ? `, labelled ${names.join(", ")}. ` : ", labelled with nothing. ", provenanceWords(dataset)]));
-  ui.answersCaption.textContent = isUpload
-    ? "Probabilities at this angle; the strongest bar is the answer. There is no true class to compare with."
-    : "Probabilities at this angle; the strongest bar is the answer, the true class is marked.";
-  const subject = shown.subject;
-  ui.turnCaption.textContent = `The probability of ${subject.name}, at all ${bundle.angles_deg.length} angles. `
-    + "A network that ignores rotation draws a level line, or a circle. The ribbons show the answer at each angle.";
-  ui.about.replaceChildren(
-    make("p", { text: `${dataset.title}. ${sentence(dataset.note || "")} Licence: ${dataset.licence}. ${entryOf(dataset.name)?.citation ?? ""}` }),
-    make("p", {}, make("b", { text: `Protocol “${protocol.title}”: ` }), sentence(protocol.description)),
-    make("p", {}, "Disc turns the image before it is normalised, bilinearly, and blacks out what lies outside the inscribed circle, ",
-      "so that nothing enters or leaves. Paper follows the authors’ released evaluation: nearest neighbour, after normalising, so ",
-      "that corners fill with mid-grey."));
-}
-
-function provenanceWords(dataset) {
-  return { official: "Official file.", other: "Not the official file.", "built-in": "Drawn for this page; no medical image." }[dataset.provenance] ?? "";
 }
 
 /** Everything that depends on the pickers but not on the angle. */
@@ -180,7 +119,7 @@ function relabel() {
   shown.cams.label(shown.orbit, state);
 }
 
-// ---------------------------------------------------------------- turning: no request, every position painted
+// turning: no request, every position painted
 
 function turnTo(angleDeg) {
   if (!shown) return;
@@ -213,7 +152,7 @@ function paint() {
   lab.paintMs = performance.now() - began;
 }
 
-// ---------------------------------------------------------------- pickers
+// pickers
 
 async function changeView(change) {
   if (!shown) return;
@@ -237,7 +176,7 @@ function syncPickers() {
   ui.datasetName.textContent = entry?.title ?? state.dataset;
   const explained = shown?.orbit.bundle;
   if (!explained) return;
-  ui.target.replaceChildren(make("option", { value: "", text: "the one SRE predicts at 0°" }),
+  ui.target.replaceChildren(make("option", { value: "", text: "what each network answers at 0°" }),
     ...explained.dataset.classes.map((name, k) => make("option", { value: k, text: name })));
   ui.target.value = state.target === null ? "" : String(state.target);
 }
@@ -307,7 +246,7 @@ async function uploadImage(file) {
   notice(`${taken.name} is not from this data set. ${taken.note ?? ""}`);
 }
 
-// ---------------------------------------------------------------- start
+// start
 
 const turning = connectTurning(ui, { turnTo, angle: () => state?.angle ?? 0 });
 const gallery = connectGallery(ui, {
@@ -318,7 +257,7 @@ const gallery = connectGallery(ui, {
   }),
 });
 
-segments(ui.stagePicker, "stage", STAGES.map((name) => ({ value: name, text: stageName(name) })), (stage) => changeView({ stage }));
+segments(ui.stagePicker, "stage", STAGES.map((name) => ({ value: name, text: name.replace("stage", ""), title: stageName(name) })), (stage) => changeView({ stage }));
 segments(ui.channelPicker, "channel",
   Array.from({ length: CHANNEL_SLOTS }, (_, slot) => (slot === 0
     ? { value: 0, text: "mean", title: "Mean of all channels of the stage" }
@@ -342,7 +281,7 @@ ui.uploadInput.addEventListener("change", () => {
 function restore({ isFirst }) {
   const { state: asked, notices } = readAddress(location.search, catalogue);
   ui.notices.replaceChildren();
-  for (const words of notices) notice(words);
+  if (notices.length) notice(notices.join(" "));
   turning.pause();
   if (isFirst || !shown) show(asked);
   else show({ ...asked, upload: null });
