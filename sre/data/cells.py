@@ -69,8 +69,8 @@ class _Dice:
         return _cos_sin(2 * np.pi * self.rng.random((self.n, *shape)))
 
 
-def _cos_sin(angle_rad: _Array | float) -> tuple[_Array, _Array]:
-    double = np.asarray(angle_rad, np.float64)
+def _cos_sin(angle_rad: _Array) -> tuple[_Array, _Array]:
+    double = angle_rad.astype(np.float64)
     return np.cos(double).astype(np.float32), np.sin(double).astype(np.float32)
 
 
@@ -211,7 +211,7 @@ def _red_cells(dice: _Dice, radius: _Array, x: _Array, y: _Array) -> tuple[_Arra
     slots = 7
     red = np.zeros((dice.n, *np.broadcast(x[0], y[0]).shape), np.float32)
     cos, sin = dice.direction()
-    step_cos, step_sin = _cos_sin(2 * np.pi / slots)
+    step_cos, step_sin = _cos_sin(np.array([2 * np.pi / slots]))
     for _ in range(slots):
         cos, sin = cos * step_cos - sin * step_sin, cos * step_sin + sin * step_cos
         size = dice.between(4.2, 5.4)

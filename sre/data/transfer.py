@@ -9,8 +9,9 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
@@ -150,7 +151,7 @@ class Transfer:
         self.total = int(length) if length.isdecimal() else None
         return 0
 
-    def _copy(self, response: HTTPResponse, file: BinaryIO) -> None:
+    def _copy(self, response: HTTPResponse, file: BufferedIOBase) -> None:
         while True:
             if self.is_stopped():
                 raise Dropped(f"the download of {self.name} was stopped")
