@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from sre.checkpoints import list_checkpoints
-#from sre.data.download import download
+from sre.data.download import download
 from sre.data.table import DATASETS, find_dataset
 from sre.errors import SREError
 from sre.models import MODELS
@@ -66,7 +66,10 @@ def make_parser() -> argparse.ArgumentParser:
     run.add_argument("model", metavar="MODEL", help=", ".join(MODELS))
     run.add_argument("--width", type=int, default=16, help="channels of the stem")
     run.add_argument(
-        "--kernel-sizes", type=_kernel_sizes, default=(9, 9, 5, 5), help="radial kernels, one a stage"
+        "--kernel-sizes",
+        type=_kernel_sizes,
+        default=(9, 9, 5, 5),
+        help="radial kernels, one a stage",
     )
     for field in fields(TrainConfig):
         flag = f"--{field.name.replace('_', '-')}"
@@ -120,7 +123,7 @@ def _train(args: argparse.Namespace, given: list[str]) -> int:
     with tqdm(unit="step", dynamic_ncols=True) as bar:
         for event in events:
             match event:
-                case StepDone(epoch, step, steps, loss):
+                case StepDone(epoch, _, steps, loss):
                     bar.total = steps * config.epochs
                     bar.update()
                     bar.set_description(f"epoch {epoch}/{config.epochs} loss {loss:.3f}")
@@ -165,16 +168,17 @@ def _download(args: argparse.Namespace, given: list[str]) -> int:
             bar.total = progress.total
             bar.update(progress.done - bar.n)
 
-        path = download(entry, size=args.size, data_dir=args.data_dir, on_progress=show)
+        path = download(entry, args.size, args.data_dir, on_progress=show)
     tqdm.write(f"{path} is there and whole")
     return 0
 
 
 def _checkpoints(args: argparse.Namespace, given: list[str]) -> int:
     for path, card in list_checkpoints(args.folder).items():
-        accuracy = card.test.get("accuracy_at_0", float("nan"))
+        upright = card.test.get("accuracy_at_0", float("nan"))
         turned = card.test.get("accuracy_mean", float("nan"))
-        print(f"{path.name}: {card.parameters} parameters, test {accuracy:.3f}, turned {turned:.3f}")  # noqa: T201
+        line = f"{path.name}: {card.parameters} parameters, test {upright:.3f}, turned {turned:.3f}"
+        print(line)  # noqa: T201
     return 0
 
 

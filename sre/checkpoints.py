@@ -1,4 +1,4 @@
-"""Checkpoints: a network's state and, in the same file, its card. Safetensors only, never pickle."""
+"""Checkpoints: a network's state and its card, in one file. Safetensors only, never pickle."""
 
 import json
 import os
@@ -20,7 +20,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class CheckpointCard:
-    """Where a network comes from, and how well it does; all of it made by the run that trained it."""
+    """Where a network comes from, and how well it does; written by the run that trained it."""
 
     dataset: str
     classes: tuple[str, ...]
@@ -50,7 +50,7 @@ class CheckpointCard:
 
     @property
     def arm(self) -> str:
-        """Part in the comparison: "sre", "plain" or "augmented"; "sre-augmented" is off the page."""
+        """Part in the comparison: "sre", "plain", "augmented"; "sre-augmented" is off the page."""
         kind = "sre" if find_model(self.model).equivariant else "plain"
         if not self.rotates_in_training:
             return kind
@@ -150,7 +150,8 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> tuple[ResNet, Checkpo
     if wanted != given:
         clash = sorted(k for k in wanted | given if wanted.get(k) != given.get(k))
         raise CheckpointError(
-            f"{path.name} is no {card.model!r} of width {card.width}, see {clash[0]}; train it again"
+            f"{path.name} is no {card.model!r} of width {card.width}, see {clash[0]}; "
+            "train it again"
         )
     if not all(bool(v.isfinite().all()) for v in state.values()):
         raise CheckpointError(f"{path.name} holds numbers that are not finite; train it again")

@@ -21,7 +21,7 @@ def probabilities(logits: Float[Tensor, "*B K"], *, is_multi_label: bool) -> Flo
 
 
 def decide(probability: np.ndarray, *, is_multi_label: bool) -> np.ndarray:
-    """Turn probabilities (..., K) into predictions: class indices (...), or 0/1 a label (..., K)."""
+    """Turn probabilities (..., K) into predictions: classes (...), or 0/1 a label (..., K)."""
     return (probability >= 0.5).astype(np.int64) if is_multi_label else probability.argmax(-1)
 
 
@@ -92,7 +92,9 @@ def evaluate_angles(
             model, images, protocol, side_px=side_px, angle_deg=angle, is_multi_label=is_multi_label
         )
         predictions = decide(found, is_multi_label=is_multi_label)
-        yield AngleDone(angle, float((predictions == labels).mean()), auc(found, labels), predictions)
+        yield AngleDone(
+            angle, float((predictions == labels).mean()), auc(found, labels), predictions
+        )
 
 
 def summarise(done: list[AngleDone]) -> dict[str, float | int | None]:

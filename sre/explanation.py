@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType, ModuleType, SimpleNamespace
-from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sre.errors import SettingError, UnknownNameError
-from sre.resnet import STAGES
+from sre.resnet import STAGES, ResNet
 
 METHODS = ("gradcam", "gradcam++", "hirescam", "layercam", "eigencam")
 # The grad-cam package's other methods, those that give one map a stage, and their classes.
@@ -37,21 +36,6 @@ PACKAGE_METHODS: Mapping[str, str] = MappingProxyType(
 )
 # Guards the package's own global state (AblationCAM's layer is one for all); holds none of ours.
 _PACKAGE_LOCK = threading.Lock()
-
-
-class Staged(Protocol):
-    """What can be explained: a network in two halves, with the maps of every stage between them."""
-
-    training: bool
-
-    def forward_features(self, x: Tensor) -> Mapping[str, Tensor]: ...
-
-    def forward_head(self, features: Tensor) -> Tensor: ...
-
-    def parameters(self) -> Iterator[nn.Parameter]: ...
-
-
-AnyModel = TypeVar("AnyModel", bound=Staged)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +56,7 @@ class Explained:
 
 
 def explain(
-    model: Staged,
+    model: ResNet,
     x: Float[Tensor, "B C H W"],
     *,
     targets: int | Sequence[int] | Tensor | None = None,
@@ -93,7 +77,7 @@ def explain(
     return Explained(traced.logits.detach(), MappingProxyType(features), MappingProxyType(cams))
 
 
-def trace(model: Staged, x: Float[Tensor, "B C H W"]) -> Trace:
+def trace(model: ResNet, x: Float[Tensor, "B C H W"]) -> Trace:
     """Run the model once, keeping what ``compute_cams`` needs, for as many targets as wanted.
 
     Raises: ValueError: the model is in training mode, where batch-norm mixes the images
@@ -137,7 +121,7 @@ def compute_cams(
 
 
 def compute_package_cams(
-    model: Staged,
+    model: ResNet,
     x: Float[Tensor, "B C H W"],
     *,
     method: str,
@@ -156,7 +140,8 @@ def compute_package_cams(
     with _PACKAGE_LOCK, _gradients():
         package = _load_package(method)
         private, x = _frozen(copy.deepcopy(model)), _leaf(x)
-        layers = [private.get_submodule(name) for name in stages]
+        ordered = [name for name in STAGES if name in stages]  # its lists are in this order
+        layers = [private.get_submodule(name) for name in ordered]
         cam = getattr(package, PACKAGE_METHODS[method])(private, layers)
         wanted = [package.utils.model_targets.ClassifierOutputTarget(c) for c in chosen]
         logits = cam.activations_and_grads(x)
@@ -164,14 +149,11 @@ def compute_package_cams(
             sum(target(scores) for target, scores in zip(wanted, logits, strict=True)).backward()
         maps = [a.numpy() for a in cam.activations_and_grads.activations]
         grads = [g.numpy() for g in cam.activations_and_grads.gradients] or [None] * len(maps)
-        raw = [
-            cam.get_cam_image(x, *each[:1], wanted, *each[1:], eigen_smooth=False)
-            for each in zip(layers, maps, grads, strict=True)
-        ]
-    return {
-        name: torch.from_numpy(np.maximum(image, 0)).to(x)
-        for name, image in zip(stages, raw, strict=True)
-    }
+        raw = {
+            name: cam.get_cam_image(x, layer, wanted, *found, eigen_smooth=False)
+            for name, layer, *found in zip(ordered, layers, maps, grads, strict=True)
+        }
+    return {name: torch.from_numpy(np.maximum(raw[name], 0)).to(x.detach()) for name in stages}
 
 
 @contextmanager
@@ -186,7 +168,7 @@ def _leaf(x: Tensor) -> Tensor:
     return x.detach().clone().requires_grad_()
 
 
-def _frozen(model: AnyModel) -> AnyModel:
+def _frozen(model: ResNet) -> ResNet:
     # A copy that shares the numbers of a trainable model but asks for no gradients of them: these
     # would double the work of the way back.
     parameters = list(model.parameters())

@@ -24,7 +24,7 @@ MEAN, STD = 0.5, 0.5
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """A way of presenting a turned image; ``side_px`` None keeps the side of the network's training."""
+    """A way of presenting a turned image; ``side_px`` None keeps the side of the training."""
 
     name: str
     title: str

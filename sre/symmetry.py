@@ -35,7 +35,9 @@ def grid_action(*, quarter_turns: int = 0, mirror: bool = False) -> GridAction:
     return GridAction(quarter_turns % 4, mirror)
 
 
-GRID_ACTIONS = tuple(grid_action(quarter_turns=n, mirror=m) for m in (False, True) for n in range(4))
+GRID_ACTIONS = tuple(
+    grid_action(quarter_turns=n, mirror=m) for m in (False, True) for n in range(4)
+)
 
 
 def rotation_grid(
@@ -137,8 +139,16 @@ def equivariance_error(
 
 
 def relative_error(
-    got: Float[Tensor, "B C H W"], wanted: Float[Tensor, "#B C H W"], mask: Bool[Tensor, "H W"]
+    got: Float[Tensor, "B C H W"],
+    wanted: Float[Tensor, "#B C H W"],
+    mask: Bool[Tensor, "H W"],
+    *,
+    against: Float[Tensor, "#B C H W"] | None = None,
 ) -> Float[Tensor, " B"]:
-    """Measure ``||got - wanted|| / ||wanted||`` inside the mask, one number an image (L2 norms)."""
+    """Measure ``||got - wanted|| / ||against||`` inside the mask, one number an image (L2 norms).
+
+    Against what was wanted, unless something else is given.
+    """
+    reference = wanted if against is None else against
     difference = ((got - wanted) * mask).flatten(1).norm(dim=1)
-    return difference / (wanted * mask).flatten(1).norm(dim=1).clamp_min(1e-12)
+    return difference / (reference * mask).flatten(1).norm(dim=1).clamp_min(1e-12)

@@ -83,7 +83,12 @@ class EpochDone:
 
 
 def train(
-    model: nn.Module, train_split: Split, val_split: Split, *, config: TrainConfig, is_multi_label: bool
+    model: nn.Module,
+    train_split: Split,
+    val_split: Split,
+    *,
+    config: TrainConfig,
+    is_multi_label: bool,
 ) -> Iterator[StepDone | EpochDone]:
     """Train the model in place, reporting as it goes; it ends with its best epoch's state.
 

@@ -1,0 +1,306 @@
+"""Everything that the Lab's page asks for, as JSON-able answers; the one place that keeps state."""
+
+import hashlib
+import json
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sre.checkpoints import CheckpointCard, list_checkpoints
+from sre.data.download import current_progress, download
+from sre.data.store import status
+from sre.data.table import DATASETS, DatasetEntry, find_dataset
+from sre.errors import DataError, Dropped, ImageError, SettingError, SREError
+from sre.protocols import find_protocol
+from sre.studies.bundle import VERSION, pack_orbit, picture_sheet
+from sre.studies.cache import TextCache
+from sre.studies.orbit import study_orbit
+from sre.studies.samples import KINDS, check_index, find_sample, list_gallery, load_test
+from sre.studies.uploads import read_picture
+
+ARMS = ("sre", "plain", "augmented")  # the columns of the page, in their order
+PREFERRED = ("bloodmnist", "pneumoniamnist", "retinamnist", "breastmnist")
+MOST_UPLOADS, MOST_SESSIONS = 256, 4096
+SIZE_PX = 28
+
+Json = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Lab:
+    """The Lab over one data folder and one folder of checkpoints.
+
+    Safe from many threads: networks run one request at a time, equal requests share an answer.
+    """
+
+    data_dir: Path
+    cache_dir: Path
+    checkpoints_dir: Path
+    device: str = "cpu"
+    _cache: TextCache = field(init=False)
+    _uploads: "OrderedDict[str, tuple[np.ndarray, str]]" = field(default_factory=OrderedDict)
+    _tickets: "OrderedDict[str, int]" = field(default_factory=OrderedDict)
+    _faults: dict[str, str] = field(default_factory=dict)  # of downloads, by data set
+    _state: threading.Lock = field(default_factory=threading.Lock)
+    _running: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self):
+        self._cache = TextCache(self.cache_dir / "orbits")
+
+    def catalogue(self) -> Json:
+        """All data sets, what is there of them, and the sample to begin with."""
+        cards = list_checkpoints(self.checkpoints_dir)
+        rows = [self._row(entry, cards) for entry in DATASETS.values()]
+        shown = {r["name"] for r in rows if r["status"] != "missing" and r["checkpoints"]}
+        first = [
+            n for n in (*PREFERRED, *sorted(shown - {"cells", "digits"}), "cells") if n in shown
+        ]
+        return {"datasets": rows, "start": {"dataset": first[0] if first else "cells", "sample": 0}}
+
+    def gallery(self, dataset: str, label: int | None, offset: int, limit: int) -> Json:
+        """Some test images of one class or of all, with a sheet of their pictures."""
+        view = list_gallery(
+            _text(dataset, "dataset"),
+            label=None if label is None else _whole(label, "label"),
+            offset=_whole(offset, "offset"),
+            limit=_whole(limit, "limit"),
+            data_dir=self.data_dir,
+        )
+        items = [
+            {"index": int(i), "label": found.tolist()}
+            for i, found in zip(view.indices, view.labels, strict=True)
+        ]
+        sheet = picture_sheet(view.images) if len(view.images) else None
+        return {"total": view.total, "items": items, "sheet": sheet}
+
+    def find(self, dataset: str, kind: str, after: int | None, protocol: str) -> Json:
+        """A test image of a kind: random, cnn_wrong_turned or sre_wrong."""
+        after = None if after is None else _whole(after, "after")
+        with self._running:
+            view = find_sample(
+                _text(dataset, "dataset"),
+                _text(kind, "kind"),
+                after=after,
+                protocol=find_protocol(_text(protocol, "protocol")).name,
+                checkpoints=[] if kind == KINDS[0] else list(self._networks(dataset)),
+                data_dir=self.data_dir,
+            )
+        return {"index": view.index, "note": view.note}
+
+    def upload(self, data: bytes, name: str, dataset: str) -> Json:
+        """Take a picture of the visitor's own; it is kept in memory, under a token, for a while."""
+        entry = find_dataset(_text(dataset, "dataset"))
+        picture = read_picture(data, channels=entry.channels, side_px=SIZE_PX)
+        token = secrets.token_hex(16)
+        with self._state:
+            self._uploads[token] = (picture, entry.name)
+            while len(self._uploads) > MOST_UPLOADS:
+                self._uploads.popitem(last=False)
+        note = f"Cropped to its central square and reduced to {SIZE_PX} px."
+        return {"token": token, "name": str(name)[:80], "note": note}
+
+    def orbit(
+        self,
+        dataset: str,
+        sample: int | None,
+        upload: str | None,
+        protocol: str,
+        target: int | None,
+        ticket: int,
+        session: str,
+    ) -> Json:
+        """The bundle of one sample; dropped if the session has asked for another meanwhile.
+
+        Args: ticket: counts a session's requests; session: empty for callers that ask once
+        Raises: SREError: what was wrong with the request; Dropped: as above
+        """
+        entry = find_dataset(_text(dataset, "dataset"))
+        name = find_protocol(_text(protocol, "protocol")).name
+        target = None if target is None else _whole(target, "target")
+        session, ticket = _text(session, "session")[:64], _whole(ticket, "ticket")
+        image, label, described = self._sample(entry, sample, upload)
+        networks = self._networks(entry.name)
+        if not networks:
+            raise SettingError(
+                f"{entry.title} has no checkpoint yet; train one with: python -m sre train "
+                f"{entry.name} sre_resnet18"
+            )
+        self._note_ticket(session, ticket)
+        key = _key(image, label, name, target, networks)
+
+        def compute(is_wanted: Any) -> str:
+            with self._running:
+                if not is_wanted():
+                    raise Dropped("the visitor has moved on; ask again if you still want it")
+                view = study_orbit(
+                    image,
+                    checkpoints=list(networks),
+                    protocol=name,
+                    label=label,
+                    target=target,
+                    device=self.device,
+                    is_wanted=is_wanted,
+                )
+            return pack_orbit(view, key=key, dataset=self._described(entry), sample={})
+
+        text = self._cache.fetch(key, compute, is_wanted=lambda: self._is_newest(session, ticket))
+        # One picture may be several samples', so what names this one stays out of the cache.
+        bundle = json.loads(text)
+        return bundle | {
+            "sample": described,
+            "target": bundle["target"] | {"chosen": target is not None},
+        }
+
+    def download(self, dataset: str) -> Json:
+        """Begin to fetch a data set, or join whoever does; progress comes from download_progress."""
+        entry = find_dataset(_text(dataset, "dataset"))
+        entry.archive(SIZE_PX)  # refuses what is built in
+        with self._state:
+            self._faults.pop(entry.name, None)
+        threading.Thread(target=self._download, args=(entry,), daemon=True).start()
+        return {"done": 0, "total": None, "state": "running", "message": "waiting for the server"}
+
+    def download_progress(self, dataset: str) -> Json:
+        """How far a download is: running, done, error (with its sentence) or idle."""
+        entry = find_dataset(_text(dataset, "dataset"))
+        with self._state:
+            fault = self._faults.get(entry.name)
+        if fault is not None:
+            return {"done": 0, "total": None, "state": "error", "message": fault}
+        if entry.source == "built-in":
+            return {"done": 0, "total": 0, "state": "done", "message": "built in"}
+        progress = current_progress(entry, SIZE_PX, self.data_dir)
+        if progress is not None and progress.state != "done":
+            return {
+                "done": progress.done,
+                "total": progress.total,
+                "state": "running",
+                "message": progress.message,
+            }
+        is_there = status(entry, data_dir=self.data_dir) != "missing"
+        state = "done" if is_there else "running" if progress else "idle"
+        return {"done": 0, "total": None, "state": state, "message": ""}
+
+    def _download(self, entry: DatasetEntry) -> None:
+        try:
+            download(entry, SIZE_PX, self.data_dir)
+        except SREError as error:
+            with self._state:
+                self._faults[entry.name] = str(error)
+
+    def _row(self, entry: DatasetEntry, cards: dict[Path, CheckpointCard]) -> Json:
+        found, note = "missing", ""
+        try:
+            found = status(entry, data_dir=self.data_dir)
+        except DataError as error:
+            note = str(error)
+        archive = entry.archives.get(SIZE_PX)
+        known = archive.bytes if archive else 0
+        return {
+            "name": entry.name,
+            "title": entry.title,
+            "task": entry.task,
+            "classes": list(entry.classes),
+            "channels": entry.channels,
+            "dimensions": entry.dimensions,
+            "status": found,
+            "counts": dict(entry.splits),
+            "download_bytes": entry.bytes_at_most(SIZE_PX) if known is None else known,
+            "download_is_bound": known is None,
+            "licence": entry.licence,
+            "citation": entry.citation,
+            "description": entry.description,
+            "checkpoints": sum(c.dataset == entry.name and c.arm in ARMS for c in cards.values()),
+            "note": note,
+        }
+
+    def _described(self, entry: DatasetEntry) -> Json:
+        found = status(entry, data_dir=self.data_dir)
+        notes = {
+            "official": "MedMNIST's official file.",
+            "other": "Not the official file: figures are near, not equal, to published ones.",
+            "built-in": entry.description,
+        }
+        return {
+            "name": entry.name,
+            "title": entry.title,
+            "task": entry.task,
+            "classes": list(entry.classes),
+            "channels": entry.channels,
+            "licence": entry.licence,
+            "provenance": found,
+            "note": notes.get(found, ""),
+        }
+
+    def _networks(self, dataset: str) -> dict[Path, CheckpointCard]:
+        """The checkpoints that the page compares: the narrowest of each arm, in the arms' order."""
+        cards = list_checkpoints(self.checkpoints_dir)
+        chosen = {}
+        for arm in ARMS:
+            of_arm = [
+                (c.width, p) for p, c in cards.items() if c.dataset == dataset and c.arm == arm
+            ]
+            if of_arm:
+                path = min(of_arm)[1]
+                chosen[path] = cards[path]
+        return chosen
+
+    def _sample(
+        self, entry: DatasetEntry, sample: int | None, upload: str | None
+    ) -> tuple[np.ndarray, int | tuple[int, ...] | None, Json]:
+        if upload is not None:
+            with self._state:
+                picture, made_for = self._uploads.get(_text(upload, "upload"), (None, ""))
+            if picture is None or made_for != entry.name:
+                raise ImageError("that picture is no longer here; choose the file again")
+            described = {"source": "upload", "split": None, "index": None, "label": None}
+            return picture, None, described | {"name": "your own picture, not from this data set"}
+        split = load_test(entry.name, data_dir=self.data_dir)
+        index = check_index(split, _whole(sample, "sample"))
+        label = split.labels[index].tolist()
+        described = {"source": "dataset", "split": "test", "index": index, "label": label}
+        label = tuple(label) if isinstance(label, list) else label
+        return split.images[index], label, described | {"name": f"test image {index}"}
+
+    def _note_ticket(self, session: str, ticket: int) -> None:
+        if not session:
+            return
+        with self._state:
+            self._tickets[session] = max(ticket, self._tickets.get(session, ticket))
+            self._tickets.move_to_end(session)
+            while len(self._tickets) > MOST_SESSIONS:
+                self._tickets.popitem(last=False)
+
+    def _is_newest(self, session: str, ticket: int) -> bool:
+        with self._state:
+            return ticket >= self._tickets.get(session, ticket)
+
+
+def _key(
+    image: np.ndarray,
+    label: object,
+    protocol: str,
+    target: int | None,
+    networks: dict[Path, CheckpointCard],
+) -> str:
+    stamps: Sequence[object] = [(p.name, p.stat().st_mtime_ns, p.stat().st_size) for p in networks]
+    settings = repr((VERSION, image.shape, label, protocol, target, stamps))
+    return hashlib.sha256(image.tobytes() + settings.encode()).hexdigest()[:32]
+
+
+def _whole(value: object, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise SettingError(f"{name} must be a whole number, got {str(value)[:40]!r}")
+    return value
+
+
+def _text(value: object, name: str) -> str:
+    if not isinstance(value, str):
+        raise SettingError(f"{name} must be a text, got {str(value)[:40]!r}")
+    return value

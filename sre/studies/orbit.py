@@ -1,0 +1,216 @@
+"""What happens in each network as one image makes a full turn?"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from sre.checkpoints import CheckpointCard, load_checkpoint
+from sre.errors import CheckpointError, Dropped, SettingError
+from sre.evaluation import decide, probabilities
+from sre.explanation import compute_cams, trace
+from sre.protocols import find_protocol, prepare, present_orbit
+from sre.resnet import STAGES, ResNet
+from sre.symmetry import disc_mask, relative_error, rotate_each, rotate_orbit
+
+ANGLES_DEG = tuple(float(a) for a in range(0, 360, 5))
+STRONGEST = 8  # channels shown of a stage, besides their mean
+
+
+@dataclass(frozen=True, slots=True)
+class StageView:
+    """One stage of one network over the orbit; angle a is the answer to the image turned by a."""
+
+    name: str
+    channels: tuple[int, ...]  # the strongest over the orbit, strongest first
+    features: np.ndarray  # (1 + channels, angles, h, w): their mean over all channels, then each
+    cam: np.ndarray  # (angles, h, w), raw, at least 0
+    equivariance_error: np.ndarray  # (angles,), relative L2 inside the disc
+
+
+@dataclass(frozen=True, slots=True)
+class ModelView:
+    """One network over the orbit."""
+
+    card: CheckpointCard
+    target: int  # the class that the CAMs explain
+    probabilities: np.ndarray  # (angles, K)
+    predictions: np.ndarray  # (angles,), or (angles, K) zeros and ones if multi-label
+    stages: tuple[StageView, ...]
+
+    @property
+    def changes(self) -> int:
+        """At how many angles the prediction is another than upright."""
+        differs = self.predictions != self.predictions[:1]
+        return int(differs.reshape(len(differs), -1).any(1).sum())
+
+    @property
+    def consistency(self) -> float:
+        """Share of angles, 0 included, with the same prediction as upright."""
+        return 1 - self.changes / len(self.predictions)
+
+    def confidence(self, label: int) -> np.ndarray:
+        """Probability of one class at each angle."""
+        return self.probabilities[:, label]
+
+
+@dataclass(frozen=True, slots=True)
+class OrbitView:
+    """One image, turned through a full circle, and the networks' answers."""
+
+    angles_deg: np.ndarray
+    protocol: str
+    label: int | tuple[int, ...] | None  # the true class, or 0/1 a label; None: not known
+    side_px: int
+    seen: np.ndarray  # uint8 (angles, S, S, C): what the networks see, before normalising
+    interpolation_error: (
+        np.ndarray
+    )  # (angles,): of turning to and back alone, the floor of all else
+    models: tuple[ModelView, ...]
+
+    @property
+    def headline(self) -> str:
+        """Say in words what is to be seen, whoever comes off better."""
+        parts = [f"{short_name(m.card)} changes its mind {times(m.changes)}" for m in self.models]
+        said = f"Over the full turn {join(parts)}."
+        if not isinstance(self.label, int):
+            return said
+        share = [(short_name(m.card), (m.predictions == self.label).mean()) for m in self.models]
+        if all(s == 1 for _, s in share) and len(share) > 1:
+            return f"{said} All are right at every angle."
+        if all(s == 0 for _, s in share):
+            return f"{said} {'None is' if len(share) > 1 else 'It is not'} right at any angle."
+        right = join([f"{name} at {s:.0%}" for name, s in share])
+        return f"{said} Right answers: {right} of the angles."
+
+
+def short_name(card: CheckpointCard) -> str:
+    """Name a network as the page does."""
+    return {"sre": "SRE", "plain": "the CNN", "augmented": "the rotation-trained CNN"}.get(
+        card.arm, "the rotation-trained SRE"
+    )
+
+
+def times(count: int) -> str:
+    """Count in words that fit "changes its mind ..."."""
+    return f"{count} time" + ("" if count == 1 else "s")
+
+
+def join(parts: Sequence[str]) -> str:
+    """List parts in a sentence."""
+    return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else parts[0]
+
+
+def study_orbit(
+    image: np.ndarray,
+    *,
+    checkpoints: Sequence[Path],
+    protocol: str = "disc",
+    label: int | tuple[int, ...] | None = None,
+    target: int | None = None,
+    device: str = "cpu",
+    is_wanted: Callable[[], bool] = lambda: True,
+) -> OrbitView:
+    """Turn an image, uint8 (H, H) or (H, H, 3), by every angle and trace the networks, a pass each.
+
+    CAMs explain ``target`` or, by default, what each network predicts upright.
+
+    Raises: CheckpointError: a checkpoint cannot be loaded, or takes other images
+        SettingError: the target is no class; UnknownNameError: no such protocol
+        Dropped: ``is_wanted`` has become false between two networks
+    """
+    chosen = find_protocol(protocol)
+    loaded = [load_fresh(path, device) for path in checkpoints]
+    if not loaded:
+        raise CheckpointError("no checkpoint was given; train one, or choose another data set")
+    channels = 3 if image.ndim == 3 else 1
+    for path, (_, card) in zip(checkpoints, loaded, strict=True):
+        if card.in_channels != channels:
+            raise CheckpointError(
+                f"{path.name} takes images of {card.in_channels} channels, this one has {channels};"
+                " choose another data set"
+            )
+        if target is not None and not 0 <= target < len(card.classes):
+            raise SettingError(
+                f"the class to explain must be from 0 to {len(card.classes) - 1}, got {target}"
+            )
+    side = loaded[0][1].side_px
+    pixels = prepare(image[None], chosen, side_px=side).to(device)
+    x = present_orbit(pixels, chosen, ANGLES_DEG)
+    models = []
+    for model, card in loaded:
+        if not is_wanted():
+            raise Dropped("the visitor has moved on; ask again if you still want it")
+        models.append(_trace_orbit(model, card, x, target))
+    seen = ((x * 0.5 + 0.5).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return OrbitView(
+        np.array(ANGLES_DEG),
+        protocol,
+        label,
+        x.shape[-1],
+        seen,
+        _interpolation_error(pixels),
+        tuple(models),
+    )
+
+
+def load_fresh(path: Path, device: str = "cpu") -> tuple[ResNet, CheckpointCard]:
+    """Load a checkpoint once, and anew when its file has changed."""
+    try:
+        stamp = path.stat().st_mtime_ns
+    except OSError:
+        stamp = 0  # loading says what is wrong
+    return _load(path, device, stamp)
+
+
+@lru_cache(maxsize=12)
+def _load(path: Path, device: str, stamp: int) -> tuple[ResNet, CheckpointCard]:
+    return load_checkpoint(path, device=device)
+
+
+def _trace_orbit(
+    model: ResNet, card: CheckpointCard, x: Float[Tensor, "angles C S S"], target: int | None
+) -> ModelView:
+    traced = trace(model, x)
+    found = probabilities(traced.logits.detach(), is_multi_label=card.is_multi_label)
+    found = found.cpu().numpy()
+    target = int(found[0].argmax()) if target is None else target
+    cams = compute_cams(traced, targets=target)
+    stages = []
+    for name in STAGES:
+        maps = traced.features[name].detach()
+        strongest = maps.abs().mean((0, 2, 3)).topk(min(STRONGEST, maps.shape[1])).indices
+        shown = torch.cat([maps.mean(1, keepdim=True), maps[:, strongest]], 1).transpose(0, 1)
+        stages.append(
+            StageView(
+                name,
+                tuple(strongest.tolist()),
+                shown.cpu().numpy(),
+                cams[name].cpu().numpy(),
+                _equivariance_error(maps),
+            )
+        )
+    predictions = decide(found, is_multi_label=card.is_multi_label)
+    return ModelView(card, target, found, predictions, tuple(stages))
+
+
+def _equivariance_error(maps: Float[Tensor, "angles c h w"]) -> np.ndarray:
+    # f(g·x) against g·f(x), where f(x) are the maps at angle 0.
+    expected = rotate_each(maps[:1].expand_as(maps).contiguous(), list(ANGLES_DEG))
+    error = relative_error(maps, expected, _mask(maps), against=maps[:1])
+    return error.cpu().numpy()
+
+
+def _interpolation_error(pixels: Float[Tensor, "1 C S S"]) -> np.ndarray:
+    there = rotate_orbit(pixels, list(ANGLES_DEG))
+    back = rotate_each(there, [-angle for angle in ANGLES_DEG])
+    return relative_error(back, pixels, _mask(pixels)).cpu().numpy()
+
+
+def _mask(maps: Tensor) -> Bool[Tensor, "h w"]:
+    return disc_mask(*maps.shape[-2:]).to(maps.device)
