@@ -43,7 +43,7 @@ class Trace:
     """One forward pass with its graph, for CAMs of targets chosen after seeing the logits."""
 
     logits: Float[Tensor, "B K"]
-    features: Mapping[str, Float[Tensor, "B c h w"]]
+    features: Mapping[str, Float[Tensor, "B _ _ _"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,8 @@ class Explained:
     """Everything of one forward pass, detached from the graph; by stage, in the network's order."""
 
     logits: Float[Tensor, "B K"]
-    features: Mapping[str, Float[Tensor, "B c h w"]]
-    cams: Mapping[str, Float[Tensor, "B h w"]]
+    features: Mapping[str, Float[Tensor, "B _ _ _"]]
+    cams: Mapping[str, Float[Tensor, "B _ _"]]
 
 
 def explain(

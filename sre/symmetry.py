@@ -105,7 +105,7 @@ def rotate_each(
     *,
     interpolation: Interpolation = "bilinear",
 ) -> Float[Tensor, "B C H H"]:
-    """Turn every square map by an angle of its own, outside filled with 0; exact at quarter turns."""
+    """Turn each square map by its own angle, outside filled with 0; exact at quarter turns."""
     angles = torch.tensor(angles_deg, dtype=x.dtype, device=x.device)
     grid = rotation_grid(angles, x.shape[-2], x.shape[-1])
     turned = F.grid_sample(x, grid, mode=interpolation, align_corners=False)

@@ -224,9 +224,12 @@ class Transfer:
 
 
 def folder_fault(folder: Path, name: str, error: OSError) -> DataError:
+    """Say that the folder cannot be written to, whatever the reason, and how to choose another."""
+    is_file = folder.exists() and not folder.is_dir()
+    cause = "it is a file" if is_file else _text(error)
     return DataError(
-        f"{folder} cannot take {name} ({_text(error)}); choose a folder that you may write to, "
-        "with --data-dir or SRE_DATA_DIR"
+        f"{folder} cannot take {name} ({cause}); choose a folder that you may write to, with "
+        "--data-dir or SRE_DATA_DIR"
     )
 
 

@@ -158,7 +158,7 @@ class Lab:
         }
 
     def download(self, dataset: str) -> Json:
-        """Begin to fetch a data set, or join whoever does; progress comes from download_progress."""
+        """Begin to fetch a data set, or join whoever does; see download_progress."""
         entry = find_dataset(_text(dataset, "dataset"))
         entry.archive(SIZE_PX)  # refuses what is built in
         with self._state:

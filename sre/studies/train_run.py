@@ -52,7 +52,7 @@ def run_training(
     device: str,
     command: str,
 ) -> Iterator[Event]:
-    """Train, choose the epoch on validation images, write the checkpoint, evaluate what was written.
+    """Train, choose the epoch on validation images, write the checkpoint, evaluate the file.
 
     The figures of the card are those of the file: it is read back, half precision and all, before
     it is evaluated. ``output`` is a folder, in which the file gets its usual name, or a file.
