@@ -42,7 +42,8 @@ def with_tables(text: str) -> str:
         place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         if not place.search(text):
             raise ValueError(f"README.md has no place <!-- {name} --> ... <!-- /{name} -->; add it")
-        text = place.sub(lambda found, body=make(): f"{found[1]}{body}{found[2]}", text)
+        body = make().replace("\\", r"\\")
+        text = place.sub(rf"\g<1>{body}\g<2>", text)
     return text
 
 
@@ -72,10 +73,11 @@ def checkpoints() -> str:
         return "No checkpoints are there yet.\n"
     order = {name: place for place, name in enumerate(DATASETS)}
     cards.sort(key=lambda card: (order[card.dataset], card.width, list(ARMS).index(card.arm)))
+    header = (
+        "Data set | Network | Parameters | Multiply-adds | Upright | Mean | Worst | Consistency"
+    )
     table = _table(
-        "Data set | Network | Parameters | Multiply-adds | Upright | Mean | Worst | Consistency | AUC",
-        [_checkpoint_row(card) for card in cards],
-        right=set(range(2, 9)),
+        f"{header} | AUC", [_checkpoint_row(card) for card in cards], right=set(range(2, 9))
     )
     return f"{table}\n{_standings(cards)}\n"
 

@@ -39,9 +39,9 @@ def test_front_matter_is_one_that_spaces_accept(front_matter):
     assert (ROOT / front_matter["app_file"]).is_file()
     assert front_matter["license"] == "mit"
     assert set(front_matter) <= {
-        "title", "emoji", "colorFrom", "colorTo", "sdk", "sdk_version", "python_version", "app_file",
-        "short_description", "license", "tags", "models", "datasets", "thumbnail", "pinned",
-        "suggested_hardware", "startup_duration_timeout", "preload_from_hub",
+        "title", "emoji", "colorFrom", "colorTo", "sdk", "sdk_version", "python_version",
+        "app_file", "short_description", "license", "tags", "models", "datasets", "thumbnail",
+        "pinned", "suggested_hardware", "startup_duration_timeout", "preload_from_hub",
     }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Starting the app: its options, refusals in one sentence, and a page without any data or network."""
+"""Starting the app: its options, refusals in one sentence, a page without data or network."""
 
 import os
 import re
