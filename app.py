@@ -16,7 +16,8 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 HOME = Path.home() / ".cache" / "sre-lab"
-KEEP_FILES_S = 3600
+CHECKPOINTS = Path(__file__).resolve().parent / "checkpoints"
+KEEP_FILES_S = 3600  # of what passes through Gradio
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ def read_options(arguments: list[str]) -> Options:
         metavar="FOLDER",
         default=os.environ.get("SRE_CACHE_DIR"),
         help="folder where computed orbits are kept, so that they open at once; made when needed "
-        f"(environment: SRE_CACHE_DIR; default: {HOME / 'orbits'})",
+        f"(environment: SRE_CACHE_DIR; default: {HOME})",
     )
     parser.add_argument(
         "--host",
@@ -102,7 +103,7 @@ def _data_dir(given: str | None) -> Path:
 
 
 def _cache_dir(given: str | None) -> Path:
-    return _made(Path(given).expanduser() if given else HOME / "orbits", "--cache-dir")
+    return _made(Path(given).expanduser() if given else HOME, "--cache-dir")
 
 
 def _made(folder: Path, flag: str) -> Path:
@@ -162,13 +163,16 @@ def main(arguments: list[str]) -> None:
         importlib.import_module(name)
         for name in ("gradio", "pages.lab", "pages.theme", "pages.backend")
     )
-    answers = backend.Backend(
-        data_dir=options.data_dir, cache_dir=options.cache_dir, device=options.device
+    late_lab = backend.LateLab(
+        data_dir=options.data_dir,
+        cache_dir=options.cache_dir,
+        checkpoints_dir=CHECKPOINTS,
+        device=options.device,
     )
     with gr.Blocks(
         title="SRE Lab", analytics_enabled=False, delete_cache=(KEEP_FILES_S, KEEP_FILES_S)
     ) as page:
-        lab.build(answers)
+        lab.build(late_lab)
     page.launch(
         server_name=options.host,
         server_port=options.port,
@@ -186,7 +190,7 @@ def main(arguments: list[str]) -> None:
     sys.stdout.write(f"SRE Lab is open on http://{shown}:{options.port} (stop with Ctrl+C)\n")
     sys.stdout.flush()
     # PyTorch takes seconds to import; the page is there meanwhile and says that it loads.
-    threading.Thread(target=answers.warm_up, name="warm-up", daemon=True).start()
+    threading.Thread(target=late_lab.warm_up, name="warm-up", daemon=True).start()
     page.block_thread()
 
 

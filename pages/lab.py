@@ -5,18 +5,19 @@ painted in the browser, because a round trip per tick cannot keep up with a hand
 """
 
 import functools
+import html
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import gradio as gr
 from gradio.data_classes import DataWithFiles
 
-from sre.errors import Dropped, SREError
+from sre.errors import Dropped, SettingError, SREError
 
 ASSETS = Path(__file__).parent.parent / "assets" / "lab"
-# Joined in this order into one function body, which is what `js_on_load` takes: modules would need
-# a served folder, and so a path that Gradio must be allowed to hand out. Later files use earlier ones.
+# Joined in this order into one function body, which is what `js_on_load` takes; later files use
+# earlier ones. Modules would need a served folder, and so a path that Gradio must hand out.
 SCRIPTS = (
     "dom.js",
     "talk.js",
@@ -36,27 +37,6 @@ UPLOAD_LIMIT = "20mb"  # also in main.js, where a larger file is refused before 
 Reply = dict[str, Any]
 
 
-class Answers(Protocol):
-    """What the page asks for; `pages.backend.Backend` answers it."""
-
-    def catalogue(self) -> Reply: ...
-    def gallery(self, dataset: str, label: int | None, offset: int, limit: int) -> Reply: ...
-    def find(self, dataset: str, kind: str, after: int | None, protocol: str) -> Reply: ...
-    def upload(self, data: bytes, name: str, dataset: str) -> Reply: ...
-    def download(self, dataset: str) -> Reply: ...
-    def download_progress(self, dataset: str) -> Reply: ...
-    def orbit(
-        self,
-        dataset: str,
-        sample: int | None,
-        upload: str | None,
-        protocol: str,
-        target: int | None,
-        ticket: int,
-        session: str,
-    ) -> Reply: ...
-
-
 def script() -> str:
     """The page's JavaScript, as one function body."""
     return "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS)
@@ -67,53 +47,55 @@ def head() -> str:
     return f"<style>\n{(ASSETS / 'lab.css').read_text(encoding='utf-8')}</style>"
 
 
-def build(answers: Answers) -> None:
-    """Add the page to the Blocks context that is open."""
+def build(lab: Callable[[], Any]) -> None:
+    """Add the page to the Blocks context that is open.
+
+    Args: lab: gives the `sre.studies.lab.Lab`; called when a visitor first asks for something
+    """
     gr.HTML(
         html_template=(ASSETS / "lab.html").read_text(encoding="utf-8"),
         js_on_load=script(),
         apply_default_css=False,
         elem_id="lab",
-        server_functions=server_functions(answers),
+        server_functions=server_functions(lab),
     )
-    gr.api(orbit_endpoint(answers), api_name="orbit", concurrency_limit=2)
+    gr.api(orbit_endpoint(lab), api_name="orbit", concurrency_limit=2)
 
 
-def server_functions(answers: Answers) -> list[Callable[[Any], Reply]]:
+def server_functions(lab: Callable[[], Any]) -> list[Callable[[Any], Reply]]:
     """The functions that the page's JavaScript may call, each with one request."""
 
     @replying
-    def get_catalogue(request: Any) -> Reply:
-        return answers.catalogue()
+    def get_catalogue(request: Reply) -> Reply:
+        return lab().catalogue()
 
     @replying
     def get_gallery(request: Reply) -> Reply:
-        return answers.gallery(
-            request["dataset"], request["label"], request["offset"], request["limit"]
-        )
+        return lab().gallery(*fields(request, "dataset", "label", "offset", "limit"))
 
     @replying
     def get_orbit(request: Reply) -> Reply:
-        return answers.orbit(**request)
+        names = ("dataset", "sample", "upload", "protocol", "target", "ticket", "session")
+        return lab().orbit(*fields(request, *names))
 
     @replying
     def find_sample(request: Reply) -> Reply:
-        return answers.find(
-            request["dataset"], request["kind"], request["after"], request["protocol"]
-        )
+        return lab().find(*fields(request, "dataset", "kind", "after", "protocol"))
 
     @replying
     def take_upload(request: DataWithFiles) -> Reply:
+        if not isinstance(request, DataWithFiles) or not request.files:
+            raise SettingError("the upload holds no file; choose one")
         name, data = request.files[0]
-        return answers.upload(data, name, request.data["dataset"])
+        return lab().upload(data, name, *fields(request.data, "dataset"))
 
     @replying
     def start_download(request: Reply) -> Reply:
-        return answers.download(request["dataset"])
+        return lab().download(*fields(request, "dataset"))
 
     @replying
     def get_download(request: Reply) -> Reply:
-        return answers.download_progress(request["dataset"])
+        return lab().download_progress(*fields(request, "dataset"))
 
     return [
         get_catalogue,
@@ -124,6 +106,17 @@ def server_functions(answers: Answers) -> list[Callable[[Any], Reply]]:
         start_download,
         get_download,
     ]
+
+
+def fields(request: Any, *names: str) -> list[Any]:
+    """Values of a request, in order: anyone may send one, so that nothing is taken for granted.
+
+    Raises: SettingError: it lacks one, or is no object at all
+    """
+    missing = [n for n in names if n not in request] if isinstance(request, dict) else list(names)
+    if missing:
+        raise SettingError(f"the request lacks {', '.join(missing)}; reload the page")
+    return [request[name] for name in names]
 
 
 def replying(function: Callable[[Any], Reply]) -> Callable[[Any], Reply]:
@@ -141,21 +134,23 @@ def replying(function: Callable[[Any], Reply]) -> Callable[[Any], Reply]:
     return reply
 
 
-def orbit_endpoint(answers: Answers) -> Callable[..., Reply]:
+def orbit_endpoint(lab: Callable[[], Any]) -> Callable[..., Reply]:
+    """The named endpoint for gradio_client; its docstring is what the API page shows."""
+
     def orbit(dataset: str, sample: int, protocol: str = "disc", target: int | None = None) -> dict:
-        """Turn a test sample through 72 angles and ask every network of its data set.
+        """Turn a test image through 72 angles and ask every network of its data set.
 
         Args:
-            dataset: a name from the page's data set list, such as "bloodmnist" or "cells"
-            sample: index in the test split
+            dataset: a name from the page's list, such as "bloodmnist" or "cells"
+            sample: index in the test split, from 0
             protocol: "disc" (bilinear, masked) or "paper" (the authors' released evaluation)
-            target: index of the class that Grad-CAM explains; left out: the predicted one at 0
+            target: index of the class that Grad-CAM explains; None: the predicted one at 0 degrees
 
-        Returns: the bundle: probabilities, predictions, maps (as WebP sheets) and errors at each angle
+        Returns: probabilities, predictions, errors and maps (as WebP sheets) at each angle
         """
         try:
-            return answers.orbit(dataset, sample, None, protocol, target, 0, "")
+            return lab().orbit(dataset, sample, None, protocol, target, 0, "")
         except SREError as error:
-            raise gr.Error(str(error), print_exception=False) from error
+            raise gr.Error(html.escape(str(error)), print_exception=False) from error
 
     return orbit

@@ -6,7 +6,7 @@ function subjectOf(bundle) {
   const { label } = bundle.sample;
   const index = Number.isInteger(label) ? label : bundle.target.class;
   const isTrue = isTrueClass(bundle, index);
-  return { index, isTrue, name: `${isTrue ? "the true class" : "the explained class"}, ${bundle.dataset.classes[index]}` };
+  return { index, isTrue, name: `${isTrue ? "the true class" : "the explained class"}, ${shortName(bundle.dataset.classes[index])}` };
 }
 
 function isTrueClass(bundle, index) {
@@ -25,7 +25,7 @@ function isRight({ sample: { label } }, model, index) {
   return Array.isArray(prediction) ? prediction.every((on, k) => on === label[k]) : prediction === label;
 }
 
-const classNames = (bundle, classes) => classes.map((k) => bundle.dataset.classes[k]).join(", ") || "none of the classes";
+const classNames = (bundle, classes) => classes.map((k) => shortName(bundle.dataset.classes[k])).join(", ") || "none of the classes";
 const answerColour = (classes) => (classes.length ? classColour(classes[0]) : "var(--lab-line)");
 
 /** The head of each column: what the network sees, its name, and its answer. */
@@ -84,7 +84,7 @@ function buildAnswers(table, { bundle }) {
       return bar;
     });
     const mark = isTrue ? make("span", { class: "lab-true", text: "true" }) : null;
-    table.append(tableRow([make("span", { text: name }), mark], cells, { class: `lab-row${isTrue ? " is-true" : ""}` }));
+    table.append(tableRow([make("span", { class: "lab-class", text: shortName(name), title: name }), mark], cells, { class: `lab-row${isTrue ? " is-true" : ""}` }));
   });
   return ({ index }) => {
     bundle.models.forEach((model, m) => {
@@ -221,7 +221,7 @@ function buildCams(row, { bundle }) {
       bar.set(table, ...ends);
       bar.node.firstChild.textContent = maps === "difference" ? "difference to 0°" : "Grad-CAM";
       cells.forEach(({ model, over, words, figure: figure_ }) => {
-        const explained = bundle.dataset.classes[model.target ?? bundle.target.class];
+        const explained = shortName(bundle.dataset.classes[model.target ?? bundle.target.class]);
         words.textContent = `what speaks for ${explained}`;
         figure_.classList.toggle("is-difference", maps === "difference");
         over.canvas.setAttribute("aria-label", `Grad-CAM of ${model.title} for ${explained}, ${stageName(stage)}, over the image`);
@@ -245,7 +245,7 @@ function buildCost(table, bundle) {
     ["Multiply-adds, one image", (m) => count(m.multiply_adds)],
     ["Angles with another answer than at 0°", (m) => `${m.changes} of ${angles.length}`],
     ["Consistency with 0°", (m) => percent(m.consistency)],
-    [`Worst angle for ${bundle.dataset.classes[k]}`, worst],
+    [`Worst angle for ${shortName(bundle.dataset.classes[k])}`, worst],
     ["Test accuracy, upright", tested("accuracy_at_0")],
     ["Test accuracy, mean over angles", tested("accuracy_mean")],
     ["Test accuracy, worst angle", tested("accuracy_worst")],

@@ -12,7 +12,7 @@ function answersLegend(bundle) {
   const seen = bundle.models.flatMap((model) => bundle.angles_deg.flatMap((_, index) => answered(model, index)));
   const classes = [...new Set(seen)].sort((a, b) => a - b);
   return make("div", { class: "lab-legend is-classes" }, ...classes.map((k) => make("span", {},
-    make("i", { class: "lab-swatch", style: `background:${classColour(k)}` }), bundle.dataset.classes[k])));
+    make("i", { class: "lab-swatch", style: `background:${classColour(k)}` }), shortName(bundle.dataset.classes[k]))));
 }
 
 /** A short stretch of a network's line. */

@@ -13,8 +13,10 @@ function trainCommands(entry) {
   return `python -m sre train ${entry.name} sre_resnet18`;
 }
 
-/** Show the catalogue in a panel. `choose(name)` opens a data set; `refresh()` reads the catalogue again. */
-function fillDatasets(panel, catalogue, { current, choose, refresh, call, say }) {
+const downloads = new Map(); // elements of downloads, by data set
+
+/** Show the catalogue in a panel. `choose(name)` opens a data set; `arrived(entry)` hears of a download. */
+function fillDatasets(panel, catalogue, { current, choose, arrived, call, say }) {
   const groups = [
     ["Ready to turn", (e) => isShowable(e)],
     ["One click away", (e) => e.dimensions === 2 && e.status === "missing" && e.checkpoints > 0],
@@ -29,10 +31,10 @@ function fillDatasets(panel, catalogue, { current, choose, refresh, call, say })
   }));
 
   function datasetCard(entry) {
-    const facts = `${entry.classes.length} classes · ${entry.counts?.test ?? "?"} test images · ${entry.licence}`;
+    const facts = `${entry.classes.length} classes · ${entry.counts.test} test images · ${entry.licence}`;
     const card = make("li", { class: "lab-card" });
     const title = make("b", { text: entry.title });
-    const about = [make("span", { class: "lab-small", text: facts }), make("span", { class: "lab-small", text: stateWords(entry) })];
+    const about = [make("span", { class: "lab-small", text: facts }), make("span", { class: "lab-small", text: entry.note || stateWords(entry) })];
     if (isShowable(entry)) {
       card.append(make("button", {
         type: "button", class: "lab-pick", "aria-current": entry.name === current ? "true" : null,
@@ -42,48 +44,55 @@ function fillDatasets(panel, catalogue, { current, choose, refresh, call, say })
     }
     card.append(title, ...about);
     if (entry.dimensions !== 2) return card;
-    if (entry.status === "missing") card.append(downloadButton(entry));
+    if (entry.status === "missing") card.append(downloadPart(entry));
     if (entry.checkpoints === 0) {
       card.append(make("span", { class: "lab-small", text: "To see it here, train the networks:" }), make("code", { text: trainCommands(entry) }));
     }
     return card;
   }
 
-  function downloadButton(entry) {
-    const button = make("button", { type: "button", class: "lab-button", text: `Download ${bytes(entry.download_bytes)}` });
+  /** A running download keeps its elements when the panel is filled again. */
+  function downloadPart(entry) {
+    if (!downloads.has(entry.name)) downloads.set(entry.name, buildDownload(entry));
+    return downloads.get(entry.name);
+  }
+
+  function buildDownload(entry) {
+    const button = make("button", { type: "button", class: "lab-button", text: `Download ${entry.download_is_bound ? "up to " : ""}${bytes(entry.download_bytes)}` });
     const bar = make("progress", { max: 1, value: 0, hidden: true, "aria-label": `Download of ${entry.title}` });
-    const words = make("span", { class: "lab-small" });
+    const words = make("span", { class: "lab-small", role: "status" });
     button.addEventListener("click", async () => {
       button.disabled = true;
       bar.hidden = false;
+      words.classList.remove("is-wrong");
       words.textContent = "Starting…";
       const problem = await followDownload(entry, (progress) => {
         bar.value = progress.total ? progress.done / progress.total : 0;
-        words.textContent = `${bytes(progress.done)} of ${bytes(progress.total || entry.download_bytes)}`;
+        const done = progress.done ? `${bytes(progress.done)} of ${bytes(progress.total || entry.download_bytes)}` : "";
+        words.textContent = [done, progress.message].filter(Boolean).join(", ");
       }, call);
       bar.hidden = true;
       button.disabled = false;
-      words.textContent = problem ?? "Done";
+      words.textContent = problem ?? "";
       words.classList.toggle("is-wrong", problem !== null);
-      if (problem !== null) {
-        say(`${entry.title} could not be downloaded: ${problem}.`);
-        return;
-      }
-      await refresh();
-      if (entry.checkpoints > 0) choose(entry.name);
+      if (problem !== null) return say(problem);
+      downloads.delete(entry.name);
+      arrived(entry);
     });
     return make("div", { class: "lab-download" }, button, bar, words);
   }
 }
 
+const DOWNLOAD_ENDS = ["done", "failed", "error", "idle"];
+
 /** Start or join a download and report on it; what went wrong, or null. */
 async function followDownload(entry, onProgress, call) {
   let progress = await call("start_download", { dataset: entry.name });
-  while (!progress.error && progress.state === "running") {
+  while (!progress.error && !DOWNLOAD_ENDS.includes(progress.state)) {
     onProgress(progress);
     await new Promise((resolve) => { setTimeout(resolve, POLL_MS); });
     progress = await call("get_download", { dataset: entry.name });
   }
   if (progress.error) return progress.error;
-  return progress.state === "done" ? null : progress.message || "it stopped";
+  return progress.state === "done" ? null : progress.message || `The download of ${entry.title} stopped`;
 }

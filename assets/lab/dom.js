@@ -52,6 +52,9 @@ function checkSegment(fieldset, value) {
 const percent = (value) => (value > 0.9995 ? "100 %" : `${(100 * value).toFixed(1)} %`);
 const wholePercent = (value) => `${Math.round(100 * value)} %`;
 
+/** Class names carry explanations in brackets, which a table has no room for. */
+const shortName = (name) => name.replace(/\s*[([].*$/, "") || name;
+
 /** A count in the unit a person would say: 252 thousand, 35.1 million. */
 function count(value) {
   if (value >= 1e9) return `${(value / 1e9).toFixed(2)} billion`;

@@ -14,7 +14,7 @@ function connectGallery(ui, { call, choose, context, complain }) {
     const label = ui.galleryClass.value === "" ? null : Number(ui.galleryClass.value);
     ui.galleryPanel.setAttribute("aria-busy", "true");
     const page = await call("get_gallery", { dataset: entry.name, label, offset, limit: GALLERY_PAGE });
-    const pictures = page.error ? null : await decodePictures(page.sheet);
+    const pictures = page.sheet ? await decodePictures(page.sheet) : []; // none of that class: no sheet
     if (ticket !== latest) return; // another class or page was asked for meanwhile
     ui.galleryPanel.removeAttribute("aria-busy");
     if (page.error) return complain(page.error);
@@ -55,7 +55,7 @@ function connectGallery(ui, { call, choose, context, complain }) {
         shownFor = entry.name;
         offset = 0;
         ui.galleryClass.replaceChildren(make("option", { value: "", text: "all" }),
-          ...entry.classes.map((name, k) => make("option", { value: k, text: name })));
+          ...entry.classes.map((name, k) => make("option", { value: k, text: shortName(name) })));
         ui.galleryIndex.max = entry.counts.test - 1;
       }
       return show();

@@ -177,7 +177,7 @@ function syncPickers() {
   const explained = shown?.orbit.bundle;
   if (!explained) return;
   ui.target.replaceChildren(make("option", { value: "", text: "what each network answers at 0°" }),
-    ...explained.dataset.classes.map((name, k) => make("option", { value: k, text: name })));
+    ...explained.dataset.classes.map((name, k) => make("option", { value: k, text: shortName(name) })));
   ui.target.value = state.target === null ? "" : String(state.target);
 }
 
@@ -203,19 +203,24 @@ function closePanel(button, panel) {
 
 function openDatasets() {
   fillDatasets(ui.datasetPanel, catalogue, {
-    current: state.dataset, call, say: complain,
-    choose(name) {
-      closePanel(ui.datasetButton, ui.datasetPanel);
-      const sample = name === catalogue.start.dataset ? catalogue.start.sample : 0;
-      show({ ...state, dataset: name, sample, upload: null, target: null }, { isNew: true });
-    },
-    async refresh() {
-      const fresh = await call("get_catalogue");
-      if (fresh.error) return complain(fresh.error);
-      catalogue = fresh;
-      openDatasets();
-    },
+    current: state.dataset, call, say: complain, choose: chooseDataset, arrived: datasetArrived,
   });
+}
+
+function chooseDataset(name) {
+  closePanel(ui.datasetButton, ui.datasetPanel);
+  const sample = name === catalogue.start.dataset ? catalogue.start.sample : 0;
+  show({ ...state, dataset: name, sample, upload: null, target: null }, { isNew: true });
+}
+
+/** A download is done: open it, unless the visitor has gone on to something else. */
+async function datasetArrived({ name, title }) {
+  const fresh = await call("get_catalogue");
+  if (fresh.error) return complain(fresh.error);
+  catalogue = fresh;
+  if (ui.datasetPanel.hidden) return notice(`${title} is on disk now; choose it from the data sets`);
+  openDatasets();
+  if (isShowable(entryOf(name))) chooseDataset(name);
 }
 
 async function findSample(button) {

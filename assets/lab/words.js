@@ -5,11 +5,11 @@ function writeWords(bundle, subject, entry) {
   const { sample, dataset, protocol } = bundle;
   const isUpload = sample.source === "upload";
   const names = (Array.isArray(sample.label) ? sample.label.flatMap((on, k) => (on ? [k] : [])) : [sample.label])
-    .map((k) => dataset.classes[k]).filter(Boolean);
+    .map((k) => dataset.classes[k]).filter(Boolean).map(shortName);
   ui.headline.textContent = bundle.headline;
   ui.subject.replaceChildren(...(isUpload
-    ? [make("b", { text: `${sample.name}: your own image, not from ${dataset.title}. ` }),
-      "The networks must call it one of their classes; it has no true class here."]
+    ? [make("b", { text: "Your own image, " }), `not from ${dataset.title}: the networks must call it one of `
+      + "its classes all the same, and none of them is true."]
     : [make("b", { text: `${dataset.title}, ${sample.split} image ${sample.index}` }),
       names.length ? `, labelled ${names.join(", ")}. ` : ", labelled with nothing. ", provenanceWords(dataset)]));
   ui.answersCaption.textContent = isUpload
