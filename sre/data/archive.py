@@ -62,7 +62,8 @@ class _Member:
     @classmethod
     def find(cls, path: Path, archive: zipfile.ZipFile, key: str) -> "_Member":
         if f"{key}.npy" not in archive.namelist():
-            found = ", ".join(n.removesuffix(".npy") for n in archive.namelist()[:8]) or "nothing"
+            names = [name.removesuffix(".npy")[:40] for name in archive.namelist()[:8]]
+            found = ", ".join(map(repr, names)) or "nothing"
             raise _fault(path, f"has no {key!r}, it holds {found}")
         info = archive.getinfo(f"{key}.npy")
         with archive.open(info) as file:

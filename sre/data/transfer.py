@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException, HTTPResponse, responses
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Literal
@@ -124,7 +124,7 @@ class Transfer:
                         return None
                     self.discard()
                     raise _Interrupted(f"{self.host} has another file than before") from error
-                cause = f"{self.host} answered {error.code} {error.reason}"
+                cause = f"{self.host} answered {error.code} {responses.get(error.code, '')}".strip()
                 raise _Interrupted(cause, is_passing=error.code in _PASSING_CODES) from error
         except URLError as error:
             # An unknown host right at the start means no network: waiting would not help.
@@ -238,4 +238,6 @@ def megabytes(count: int) -> str:
 
 
 def _text(error: Exception | str) -> str:
+    if isinstance(error, HTTPException):  # its text quotes what the server sent
+        return "no proper HTTP answer"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -131,9 +131,11 @@ def test_flipped_bytes_are_refused_or_harmless(tmp_path_factory, data):
 
 def test_wrong_keys(path):
     np.savez(path, images=np.ones(3), labels=np.ones(3))
-    refuse(path, "has no 'test_images', it holds images, labels; delete it")
+    refuse(path, "has no 'test_images', it holds 'images', 'labels'; delete it")
     write_zip(path, {})
     refuse(path, "has no 'test_images', it holds nothing")
+    write_zip(path, {"a\nb" * 99: b""})
+    refuse(path, "has no 'test_images', it holds 'a")
     arrays = breast()
     del arrays["test_labels"]
     np.savez(path, **arrays)

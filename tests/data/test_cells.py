@@ -72,7 +72,7 @@ def test_no_class_has_a_preferred_hand():
     for kind in range(8):
         position, axis = directions(split.images[split.labels == kind])
         hand = (position**2 * axis.conj()).imag
-        assert len(hand) * hand.mean() ** 2 < 8  # measured: 1.6 at most
+        assert len(hand) * hand.mean() ** 2 < 8  # measured: 2.4 at most
 
 
 @pytest.mark.parametrize("digit", range(10))
@@ -87,7 +87,7 @@ def test_every_class_is_stained_alike():
     split = make_cells("val")
     corner = split.images[:, :3, :3].reshape(len(split), -1).mean(1)
     means = [corner[split.labels == kind].mean() for kind in range(8)]
-    assert np.ptp(means) < 8  # grey levels of 255; measured: 3.1
+    assert np.ptp(means) < 12  # grey levels of 255; measured: 7.0, from 62 images a class
 
 
 def test_an_unknown_split_is_refused():
