@@ -100,7 +100,8 @@ def compute_cams(
     """Give the raw CAM of each stage, at least 0, at the stage's own size.
 
     Each equals what the grad-cam package has before it scales a map to [0, 1]. As there, the sign
-    of an ``eigencam`` is whatever the singular value decomposition happens to choose.
+    of an ``eigencam`` before its ReLU is whatever the singular value decomposition chooses, so
+    that this map alone need not turn with the image.
 
     Raises: UnknownNameError: no such method or stage; SettingError: a target that is no class
     Reference: Selvaraju et al. 2017 (gradcam), Chattopadhay et al. 2018 (gradcam++), Draelos and
@@ -228,13 +229,14 @@ def _plus_plus_weight(
 
 
 def _eigencam(maps: Float[Tensor, "B c h w"]) -> Float[Tensor, "B h w"]:
-    batch, channels, height, width = maps.shape
-    points = maps.detach().permute(0, 2, 3, 1).reshape(batch, height * width, channels)
-    points = (points - points.mean(1, keepdim=True)).cpu().numpy()
-    # NumPy's decomposition, as in the package: another library's would choose other signs.
-    first = np.linalg.svd(points, full_matrices=False)[2][:, 0]
-    projected = np.einsum("bpc,bc->bp", points, first).reshape(batch, height, width)
-    return torch.from_numpy(np.maximum(projected, 0)).to(maps)
+    # To the letter as in the package: the sign may hang on the last bit.
+    cams = np.zeros((len(maps), *maps.shape[2:]), dtype=np.float32)
+    for cam, image in zip(cams, maps.detach().cpu().contiguous().numpy(), strict=True):
+        points = image.reshape(len(image), -1).T
+        points = points - points.mean(axis=0)
+        first = np.linalg.svd(points, full_matrices=False)[2][0]
+        cam[:] = np.maximum(points @ first, 0).reshape(cam.shape)
+    return torch.from_numpy(cams).to(maps)
 
 
 def _load_package(method: str) -> ModuleType:
