@@ -189,3 +189,5 @@ def test_the_relative_error_looks_inside_the_mask():
     assert relative_error(got, wanted, mask).tolist() == pytest.approx([0.2])  # 1 of 5
     both = relative_error(torch.cat([got, wanted]), wanted, mask)
     assert both.tolist() == pytest.approx([0.2, 0.0])
+    against = torch.full_like(wanted, 0.5)
+    assert relative_error(got, wanted, mask, against=against).tolist() == pytest.approx([2**0.5])
