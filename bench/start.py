@@ -45,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             start = time.perf_counter()
             with running_app(Path(folder)) as app:
                 answers_s.append(app.seconds_to_answer)
-                Client(app.address, verbose=False).predict("cells", 0, api_name="/orbit")
+                lab = Client(app.address, verbose=False, httpx_kwargs={"timeout": PATIENCE_S})
+                lab.predict("cells", 0, api_name="/orbit")
                 ready_s.append(time.perf_counter() - start)
         print(f"answers after {answers_s[-1]:.2f} s, first orbit after {ready_s[-1]:.2f} s")
     results = {"made_by": "python -m bench.start", **circumstances()}
