@@ -35,7 +35,8 @@ format: $(DEV) ## format the code and mend what can be mended
 	$(PY) -m ruff check --fix .
 
 bench: $(DEV) browser ## measure speed and memory anew, into bench/results/
-	$(PY) -m bench.orbit $(ARGS)
+	$(PY) -m bench.start
+	$(PY) -m bench.orbit
 
 readme: $(DEV) ## write the tables of README.md from the checkpoints and results
 	$(PY) -m bench.readme_tables

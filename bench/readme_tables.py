@@ -13,7 +13,7 @@ from sre.data.table import DATASETS, DatasetEntry
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 CHECKPOINTS_DIR = ROOT / "checkpoints"
-RESULTS = ROOT / "bench" / "results" / "orbit.json"
+RESULTS_DIR = ROOT / "bench" / "results"
 
 ARMS = {"sre": "SRE", "plain": "CNN", "augmented": "CNN, trained turned"}
 
@@ -114,10 +114,52 @@ def _standings(cards: list[CheckpointCard]) -> str:
 
 
 def speed() -> str:
-    """The rows of bench/results/orbit.json."""
-    if not RESULTS.is_file():
-        return "Not measured yet.\n"
-    return json.loads(RESULTS.read_text(encoding="utf-8"))["note"] + "\n"
+    """What the committed results say, medians with quartiles, and on what machine."""
+    orbit, start = _results("orbit"), _results("start")
+    if orbit is None or start is None:
+        return "Not measured yet; `make bench` does.\n"
+    rows = []
+    for row in orbit["rows"]:
+        of = f"width {row['width']}"
+        rows += [
+            [f"Orbit of three networks, {of}, nothing cached", _seconds(row["uncached_s"])],
+            [f"Its networks alone, {of}", _seconds(row["networks_s"])],
+            [f"The same by 72 calls of one angle, {of}", _seconds(row["single_calls_s"])],
+            [f"Ratio of the two, {of}", _spread(row["single_over_batched"], "x")],
+            [f"Peak memory, {of}", f"{row['peak_memory_mb']:,} MB"],
+            [f"Largest bundle, {of}", f"{row['bundle_bytes_max'] / 1000:.0f} KB"],
+        ]
+    browser = orbit["browser"]
+    rows += [
+        ["Click to paint, nothing cached", _spread(browser["click_to_paint_uncached_ms"], "ms")],
+        ["Click to paint, cached", _spread(browser["click_to_paint_cached_ms"], "ms")],
+        ["Positions painted while dragging", f"{browser['drag_painted_per_s']:.0f} a second"],
+        ["Requests while dragging", str(browser["drag_requests"])],
+        ["`python app.py` to the page's answer", _seconds(start["answers_s"])],
+        ["`python app.py` to the first orbit, nothing cached", _seconds(start["first_orbit_s"])],
+    ]
+    return _table("What | Median (quartiles)", rows, right={1}) + "\n" + _machine(orbit) + "\n"
+
+
+def _results(name: str) -> dict | None:
+    path = RESULTS_DIR / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _seconds(spread: dict[str, float]) -> str:
+    return _spread(spread, "s", digits=2)
+
+
+def _spread(spread: dict[str, float], unit: str, *, digits: int = 0) -> str:
+    median, low, high = (f"{spread[name]:.{digits}f}" for name in ("median", "q1", "q3"))
+    return f"{median} {unit} ({low} to {high})"
+
+
+def _machine(result: dict) -> str:
+    return (
+        f"{result['processor']}, {result['threads']} threads, PyTorch {result['versions']['torch']}, "
+        f"{result['date']}; from `bench/results/orbit.json` and `start.json`."
+    )
 
 
 def _percent(share: float) -> str:
