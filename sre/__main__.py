@@ -1,12 +1,15 @@
 """The command line: python -m sre train, download, checkpoints."""
 
 import argparse
+import hashlib
+import json
 import os
 import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from tqdm import tqdm
@@ -14,7 +17,7 @@ from tqdm import tqdm
 from sre.checkpoints import list_checkpoints
 from sre.data.download import download
 from sre.data.table import DATASETS, find_dataset
-from sre.errors import SREError
+from sre.errors import SettingError, SREError
 from sre.models import MODELS
 from sre.studies.train_run import EpochDone, Evaluating, Saved, StepDone, run_training
 from sre.training import TrainConfig
@@ -37,6 +40,19 @@ _HELP = {
 }
 
 
+class _Parser(argparse.ArgumentParser):
+    """Refuses in one sentence, without the usage before it; takes no abbreviated flags.
+
+    An abbreviated --data-dir would slip a folder of this machine into the card.
+    """
+
+    def __init__(self, **settings):
+        super().__init__(allow_abbrev=False, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; {self.prog} --help lists what is allowed\n")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; what a user can mend is one sentence on stderr and exit status 2."""
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -47,13 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - this is the command line
         return 2
     except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)  # noqa: T201
+        print("stopped before the end", file=sys.stderr)  # noqa: T201
         return 130
 
 
 def make_parser() -> argparse.ArgumentParser:
     """Describe the commands; one flag a setting, with its name."""
-    parser = argparse.ArgumentParser(prog="python -m sre", description=__doc__)
+    parser = _Parser(prog="python -m sre", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     default_dir = os.environ.get("SRE_DATA_DIR") or Path.home() / ".cache" / "sre-lab" / "data"
 
@@ -84,7 +100,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--output", type=Path, default=CHECKPOINTS_DIR, help="folder, or a .safetensors file"
     )
     run.add_argument("--device", default="cpu", help="cpu or cuda")
-    run.add_argument("--threads", type=int, default=0, help="CPU threads; 0 takes all cores")
+    run.add_argument(
+        "--threads", type=int, default=0, help="CPU threads, up to 256; 0 takes all cores"
+    )
     run.set_defaults(run=_train)
 
     fetch = commands.add_parser("download", help="fetch a MedMNIST set, whole and checked")
@@ -95,17 +113,33 @@ def make_parser() -> argparse.ArgumentParser:
 
     listing = commands.add_parser("checkpoints", help="list checkpoints and their figures")
     listing.add_argument("--folder", type=Path, default=CHECKPOINTS_DIR)
+    listing.add_argument(
+        "--index", action="store_true", help="also write index.json: file, sha256, figures, command"
+    )
     listing.set_defaults(run=_checkpoints)
     return parser
 
 
 def _kernel_sizes(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"must be odd numbers with commas between, got {text!r}; try 9,9,5,5"
+        ) from error
+
+
+def _check_device(name: str) -> None:
+    try:
+        torch.empty(1, device=name).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise SettingError(f"device {name!r} is not on this machine; use --device cpu") from error
 
 
 def _train(args: argparse.Namespace, given: list[str]) -> int:
-    if args.device.startswith("cuda") and not torch.cuda.is_available():
-        raise SREError(f"device {args.device} is not there; use --device cpu")
+    _check_device(args.device)
+    if not 0 <= args.threads <= 256:
+        raise SettingError(f"threads must be from 0 to 256, got {args.threads}; 0 takes all cores")
     if args.threads > 0:
         torch.set_num_threads(args.threads)
     config = TrainConfig(**{f.name: getattr(args, f.name) for f in fields(TrainConfig)})
@@ -174,11 +208,24 @@ def _download(args: argparse.Namespace, given: list[str]) -> int:
 
 
 def _checkpoints(args: argparse.Namespace, given: list[str]) -> int:
-    for path, card in list_checkpoints(args.folder).items():
+    cards = list_checkpoints(args.folder)
+    for path, card in cards.items():
         upright = card.test.get("accuracy_at_0", float("nan"))
         turned = card.test.get("accuracy_mean", float("nan"))
         line = f"{path.name}: {card.parameters} parameters, test {upright:.3f}, turned {turned:.3f}"
         print(line)  # noqa: T201
+    if args.index:
+        rows = [
+            {
+                "file": path.name,
+                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+                "test": dict(card.test),
+                "command": card.command,
+            }
+            for path, card in cards.items()
+        ]
+        text = json.dumps(rows, indent=1) + "\n"
+        (args.folder / "index.json").write_text(text, encoding="utf-8")
     return 0
 
 
