@@ -118,27 +118,32 @@ def speed() -> str:
     orbit, start = _results("orbit"), _results("start")
     if orbit is None or start is None:
         return "Not measured yet; `make bench` does.\n"
-    rows = []
-    for row in orbit["rows"]:
-        of = f"width {row['width']}"
-        rows += [
-            [f"Orbit of three networks, {of}, nothing cached", _seconds(row["uncached_s"])],
-            [f"Its networks alone, {of}", _seconds(row["networks_s"])],
-            [f"The same by 72 calls of one angle, {of}", _seconds(row["single_calls_s"])],
-            [f"Ratio of the two, {of}", _spread(row["single_over_batched"], "x")],
-            [f"Peak memory, {of}", f"{row['peak_memory_mb']:,} MB"],
-            [f"Largest bundle, {of}", f"{row['bundle_bytes_max'] / 1000:.0f} KB"],
-        ]
-    browser = orbit["browser"]
-    rows += [
+    widths, browser = orbit["rows"], orbit["browser"]
+    lines = {
+        "Orbit from image to bundle": [_seconds(row["uncached_s"]) for row in widths],
+        "Its networks alone": [_seconds(row["networks_s"]) for row in widths],
+        "The same by single angles": [_seconds(row["single_calls_s"]) for row in widths],
+        "Ratio of these two": [_spread(row["single_over_batched"], "x", 1) for row in widths],
+        "Peak memory": [f"{row['peak_memory_mb']:,} MB" for row in widths],
+        "Largest bundle": [f"{row['bundle_bytes_max'] / 1000:.0f} KB" for row in widths],
+    }
+    header = " | ".join(f"Width {row['width']}" for row in widths)
+    orbits = _table(
+        f"Three networks, 72 angles | {header}",
+        [[name, *cells] for name, cells in lines.items()],
+        right=set(range(1, len(widths) + 1)),
+    )
+    page = [
         ["Click to paint, nothing cached", _spread(browser["click_to_paint_uncached_ms"], "ms")],
         ["Click to paint, cached", _spread(browser["click_to_paint_cached_ms"], "ms")],
         ["Positions painted while dragging", f"{browser['drag_painted_per_s']:.0f} a second"],
         ["Requests while dragging", str(browser["drag_requests"])],
-        ["`python app.py` to the page's answer", _seconds(start["answers_s"])],
-        ["`python app.py` to the first orbit, nothing cached", _seconds(start["first_orbit_s"])],
+        ["From `python app.py` to an answer", _seconds(start["answers_s"])],
+        ["From `python app.py` to the first orbit", _seconds(start["first_orbit_s"])],
     ]
-    return _table("What | Median (quartiles)", rows, right={1}) + "\n" + _machine(orbit) + "\n"
+    return "\n".join(
+        (orbits, _table("The page | Shipped networks", page, right={1}), _machine(orbit))
+    )
 
 
 def _results(name: str) -> dict | None:
@@ -147,18 +152,19 @@ def _results(name: str) -> dict | None:
 
 
 def _seconds(spread: dict[str, float]) -> str:
-    return _spread(spread, "s", digits=2)
+    return _spread(spread, "s", 2)
 
 
-def _spread(spread: dict[str, float], unit: str, *, digits: int = 0) -> str:
+def _spread(spread: dict[str, float], unit: str, digits: int = 0) -> str:
     median, low, high = (f"{spread[name]:.{digits}f}" for name in ("median", "q1", "q3"))
     return f"{median} {unit} ({low} to {high})"
 
 
 def _machine(result: dict) -> str:
+    where = f"{result['processor']}, {result['threads']} threads"
     return (
-        f"{result['processor']}, {result['threads']} threads, PyTorch {result['versions']['torch']}, "
-        f"{result['date']}; from `bench/results/orbit.json` and `start.json`."
+        f"Medians and quartiles. {where}, PyTorch {result['versions']['torch']}, {result['date']}; "
+        "from `bench/results/orbit.json` and `start.json`.\n"
     )
 
 
