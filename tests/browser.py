@@ -18,9 +18,8 @@ def find_browser() -> str | None:
         path = shutil.which(name)
         if path and _starts(path):
             return path
-    with sync_playwright() as playwright:
-        path = playwright.chromium.executable_path
-    return path if Path(path).is_file() and _starts(path) else None
+    path = _playwrights_own()
+    return path if path and _starts(path) else None
 
 
 def bring_browser() -> str | None:
@@ -50,6 +49,12 @@ def main() -> int:
         file=sys.stderr,
     )
     return 1 if os.environ.get("CI") else 0
+
+
+def _playwrights_own() -> str | None:
+    with sync_playwright() as playwright:
+        path = playwright.chromium.executable_path
+    return path if Path(path).is_file() else None
 
 
 def _starts(path: str) -> bool:
