@@ -154,7 +154,7 @@ def study_orbit(
         label,
         x.shape[-1],
         seen,
-        _interpolation_error(pixels),
+        _interpolation_error(x[:1]),
         tuple(models),
     )
 
@@ -206,10 +206,10 @@ def _equivariance_error(maps: Float[Tensor, "angles c h w"]) -> np.ndarray:
     return error.cpu().numpy()
 
 
-def _interpolation_error(pixels: Float[Tensor, "1 C S S"]) -> np.ndarray:
-    there = rotate_orbit(pixels, list(ANGLES_DEG))
+def _interpolation_error(seen: Float[Tensor, "1 C S S"]) -> np.ndarray:
+    there = rotate_orbit(seen, list(ANGLES_DEG))
     back = rotate_each(there, [-angle for angle in ANGLES_DEG])
-    return relative_error(back, pixels, _mask(pixels)).cpu().numpy()
+    return relative_error(back, seen, _mask(seen)).cpu().numpy()
 
 
 def _mask(maps: Tensor) -> Bool[Tensor, "h w"]:
