@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from sre.data.split import Split
 from sre.errors import SettingError
 from sre.evaluation import classify, decide
-from sre.protocols import MEAN, STD, find_protocol, prepare
-from sre.symmetry import disc_mask
+from sre.protocols import MEAN, STD, find_protocol, prepare, soft_disc
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +122,7 @@ def train(
             optimizer.step()
             schedule.step()
             losses.append(loss.item())
-            if not math.isfinite(losses[-1]):
-                raise SettingError(
-                    f"the loss became {losses[-1]} in epoch {epoch}; try a lower learning rate "
-                    f"than {config.learning_rate}"
-                )
+            _check_finite(losses[-1], epoch, config)
             yield StepDone(epoch, step, steps, losses[-1])
         model.eval()
         found = classify(
@@ -140,6 +135,7 @@ def train(
         )
         accuracy = float((decide(found, is_multi_label=is_multi_label) == val_split.labels).mean())
         val_loss = negative_log_likelihood(found, val_split.labels)
+        _check_finite(val_loss, epoch, config)
         is_best = (accuracy, -val_loss) > best
         if is_best:
             best, best_state = (accuracy, -val_loss), copy.deepcopy(model.state_dict())
@@ -148,6 +144,14 @@ def train(
         )
     model.load_state_dict(best_state)
     model.eval()
+
+
+def _check_finite(loss: float, epoch: int, config: TrainConfig) -> None:
+    if not math.isfinite(loss):
+        raise SettingError(
+            f"the loss became {loss} in epoch {epoch}; try a lower learning rate than "
+            f"{config.learning_rate}"
+        )
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
@@ -204,13 +208,12 @@ def augment(
         [torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)], 1
     )
     grid = F.affine_grid(theta, list(pixels.shape), align_corners=False)
-    moved = F.grid_sample(pixels, grid, mode="bilinear", align_corners=False)
+    moved = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)
     contrast = 1 + config.jitter * signed[:, 4, None, None, None]
     brightness = config.jitter * signed[:, 5, None, None, None]
     lit = ((moved - 0.5) * contrast + 0.5 + brightness).clamp(0, 1)
-    # What came from outside stays black, as it is when a protocol turns an image.
-    outside = F.grid_sample(torch.ones_like(pixels[:, :1]), grid, align_corners=False)
-    lit = lit * outside
+    # What came from outside becomes 0 after normalising, as when a protocol turns an image.
+    inside = F.grid_sample(torch.ones_like(pixels[:, :1]), grid, align_corners=False)
     masked = (draw[:, 6] < config.mask_rate)[:, None, None, None]
-    inside = disc_mask(side, side).to(pixels.device)
-    return (torch.where(masked & ~inside, torch.zeros_like(lit), lit) - MEAN) / STD
+    inside = inside * torch.where(masked, soft_disc(side).to(pixels), torch.ones_like(inside))
+    return (lit - MEAN) / STD * inside
