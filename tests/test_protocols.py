@@ -14,6 +14,7 @@ from sre.protocols import (
     prepare,
     present,
     present_orbit,
+    soft_disc,
 )
 from sre.symmetry import disc_mask, rotate
 
@@ -91,25 +92,30 @@ def test_resizing_commutes_with_quarter_turns_and_mirrors(side, side_px, turns, 
     assert (prepare(moved, DISC, side_px=side_px) - expected).abs().max() < 1e-5
 
 
-# What a white image looks like, turned by 45 degrees, tells the order of filling and normalising.
-
-
-@pytest.mark.parametrize(
-    ("protocol", "corner"), [(DISC, -1.0), (PAPER, 0.0)], ids=["black", "mid-grey"]
-)
-def test_what_fills_the_corners(protocol, corner):
+@BOTH
+def test_the_corners_fill_with_what_the_convolutions_pad_with(protocol):
     white = prepare(np.full((1, 32, 32), 255, np.uint8), protocol, side_px=32)
     x = present(white, protocol, angle_deg=45.0)
-    assert x[0, 0, 0, 0] == corner
+    assert x[0, 0, 0, 0] == 0
     assert x[0, 0, 16, 16] == 1
 
 
 def test_disc_masks_the_corners_also_upright_and_paper_does_not():
     white = prepare(np.full((1, 28, 28), 255, np.uint8), DISC, side_px=28)
     seen = present(white, DISC, angle_deg=0.0)[0, 0]
-    assert torch.equal(seen == 1, disc_mask(28, 28))
-    assert torch.equal(seen == -1, ~disc_mask(28, 28))
+    assert torch.equal(seen > 0, disc_mask(28, 28))
+    assert (seen[~disc_mask(28, 28)] == 0).all()
     assert (present(white, PAPER, angle_deg=0.0) == 1).all()
+
+
+def test_the_disc_fades_over_its_last_pixel():
+    weight = soft_disc(28)
+    radius = torch.hypot(*torch.meshgrid(*[torch.arange(28) - 13.5] * 2, indexing="ij"))
+    assert (weight[radius <= 13] == 1).all()
+    assert (weight[radius >= 14] == 0).all()
+    edge = weight[(radius > 13) & (radius < 14)]
+    assert ((edge > 0) & (edge < 1)).all()
+    assert torch.equal(weight, torch.rot90(weight))
 
 
 def test_paper_takes_the_nearest_pixel_and_disc_a_mean_of_four():
@@ -157,8 +163,8 @@ def test_an_orbit_is_each_angle_alone(protocol):
 
 
 def test_a_protocol_is_made_of_its_parts():
-    """Present by hand: mask, fill, order."""
+    """Present by hand: normalise, turn, mask."""
     odd = Protocol("odd", "Odd", "For this test.", 24, "nearest", True)
     pixels = torch.rand(1, 1, 24, 24)
-    turned = rotate(pixels, angle_deg=30.0, interpolation="nearest") * disc_mask(24, 24)
-    assert torch.equal(present(pixels, odd, angle_deg=30.0), (turned - 0.5) / 0.5)
+    turned = rotate((pixels - 0.5) / 0.5, angle_deg=30.0, interpolation="nearest")
+    assert torch.equal(present(pixels, odd, angle_deg=30.0), turned * soft_disc(24))
