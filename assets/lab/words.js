@@ -20,8 +20,8 @@ function writeWords(bundle, subject, entry) {
   ui.about.replaceChildren(
     make("p", { text: `${dataset.title}. ${sentence(dataset.note || "")} Licence: ${dataset.licence}. ${entry?.citation ?? ""}` }),
     make("p", {}, make("b", { text: `Protocol “${protocol.title}”: ` }), sentence(protocol.description)),
-    make("p", {}, "Disc turns the image before it is normalised, bilinearly, and blacks out what lies outside the inscribed circle, ",
-      "so that nothing enters or leaves. Paper follows the authors’ released evaluation: nearest neighbour, after normalising, so ",
+    make("p", {}, "Disc turns the image bilinearly and masks what lies outside the inscribed circle with mid-grey, which is what the ",
+      "convolutions pad with, so that nothing enters or leaves. Paper follows the authors’ released evaluation: nearest neighbour, after normalising, so ",
       "that corners fill with mid-grey."));
 }
 
