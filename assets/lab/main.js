@@ -13,7 +13,7 @@ let addressTimer = 0;
 const setKnob = drawDialRing(ui.dial);
 const dialContext = ui.dialImage.getContext("2d");
 // For tests and for the curious in the console.
-const lab = { paints: 0, angle: 0, paintMs: 0, isReady: false, ticket: 0 };
+const lab = { paints: 0, angle: 0, paintMs: 0, isReady: false, ticket: 0, shownTicket: 0 };
 window.sreLab = lab;
 
 function setWaiting(words) {
@@ -39,6 +39,7 @@ async function show(wanted, { isNew = false } = {}) {
   if (!orbit.error) await orbit.open(state.stage);
   if (ticket !== latestTicket) return;
   setWaiting(null);
+  lab.shownTicket = ticket;
   if (orbit.error) {
     complain(orbit.error);
     if (shown) state = { ...shown.state, angle: lab.angle };
@@ -102,11 +103,10 @@ function present(orbit) {
 function drawPlots() {
   const { orbit: { bundle }, subject } = shown;
   const options = { bundle, subject, onAngle: (angleDeg) => { turning.pause(); turnTo(wrapAngle(angleDeg)); } };
-  const isNarrow = ui.board.clientWidth < 640;
-  const widths = isNarrow ? [ui.board.clientWidth, Math.min(300, ui.board.clientWidth)]
-    : [ui.board.clientWidth - 336, 300];
+  const width = Math.max(280, ui.board.clientWidth); // 0 while Gradio has not laid out the page
+  const widths = width < 740 ? [width, Math.min(300, width)] : [width - 336, 300];
   shown.plots = [straightPlot({ ...options, width: widths[0] }), polarPlot({ ...options, width: widths[1] })];
-  shown.errors = errorPlot({ bundle, width: ui.board.clientWidth });
+  shown.errors = errorPlot({ bundle, width });
   ui.straight.replaceChildren(legend(bundle.models), shown.plots[0].node, answersLegend(bundle));
   ui.polar.replaceChildren(shown.plots[1].node);
   ui.equivariance.replaceChildren(shown.errors.node);
