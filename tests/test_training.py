@@ -1,0 +1,354 @@
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from torch import nn
+
+from sre.data.split import Split
+from sre.errors import SettingError, UnknownNameError
+from sre.protocols import find_protocol, present, soft_disc
+from sre.training import (
+    EpochDone,
+    StepDone,
+    TrainConfig,
+    augment,
+    learning_rate_factor,
+    loss_of,
+    negative_log_likelihood,
+    parameter_groups,
+    train,
+)
+from tests.networks import CARD, tiny_network
+
+QUICK = TrainConfig(epochs=2, batch_size=4, side_px=24)
+STILL = replace(QUICK, scale=0.0, shift=0.0, jitter=0.0, mask_rate=0.0)
+
+
+def small_model(outputs: int = 2) -> nn.Module:
+    """Build a network that learns in milliseconds."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.AvgPool2d(6),
+        nn.Conv2d(1, 4, 1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(64, outputs),
+    )
+
+
+def halves(count: int, *, seed: int = 0) -> Split:
+    """Draw images that are bright above (class 0) or below (class 1)."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 2
+    images = rng.integers(0, 60, (count, 24, 24))
+    for image, label in zip(images, labels, strict=True):
+        image[12 * label : 12 * label + 12] += 150
+    return Split(images.astype(np.uint8), labels)
+
+
+def run(model: nn.Module, config: TrainConfig, **changes: object) -> list:
+    given = {"train_split": halves(10), "val_split": halves(6, seed=1), "is_multi_label": False}
+    given |= changes
+    splits = given.pop("train_split"), given.pop("val_split")
+    return list(train(model, *splits, config=config, **given))
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 0}, "epochs must be from 1 to 10000, got 0"),
+        ({"epochs": 10_001}, "epochs must be from 1 to 10000"),
+        ({"batch_size": 1}, "batch_size must be from 2 to 4096, got 1"),
+        ({"learning_rate": 0.0}, "learning_rate must be above 0 and at most 1, got 0.0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be above 0 and at most 1, got nan"),
+        ({"weight_decay": -0.1}, "weight_decay must be from 0 to 1"),
+        ({"warmup": 1.0}, "warmup must be from 0 to below 1"),
+        ({"scale": 1.0}, "scale must be from 0 to below 1"),
+        ({"shift": -0.1}, "shift must be from 0 to below 1"),
+        ({"jitter": float("inf")}, "jitter must be from 0 to below 1, got inf"),
+        ({"mask_rate": 1.1}, "mask_rate must be from 0 to 1, got 1.1"),
+        ({"side_px": 23}, "side_px must be from 24 to 224, got 23"),
+        ({"side_px": 225}, "side_px must be from 24 to 224"),
+        ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
+        ({"seed": 2**63}, "seed must be a whole number"),
+    ],
+    ids=str,
+)
+def test_settings_out_of_range_are_refused(change, message):
+    with pytest.raises(SettingError, match=f"^{message}"):
+        TrainConfig(**change)
+
+
+def test_an_unknown_protocol_is_refused():
+    with pytest.raises(UnknownNameError, match=r"^unknown protocol 'disk'; did you mean 'disc'\?$"):
+        TrainConfig(protocol="disk")
+
+
+def test_every_setting_out_of_range_has_a_test():
+    tested = {
+        name
+        for mark in test_settings_out_of_range_are_refused.pytestmark
+        for change, _ in mark.args[1]
+        for name in change
+    }
+    assert tested == {f.name for f in fields(TrainConfig)} - {"rotate", "protocol"}
+
+
+# Learning
+
+
+def test_a_separable_problem_is_learned():
+    config = replace(QUICK, epochs=8, learning_rate=0.02)
+    events = run(small_model(), config, train_split=halves(40), val_split=halves(20, seed=1))
+    epochs = [e for e in events if isinstance(e, EpochDone)]
+    assert epochs[-1].val_accuracy == 1
+    assert epochs[-1].train_loss < epochs[0].train_loss
+    assert epochs[-1].val_loss < 0.1
+
+
+def test_events_count_steps_and_epochs():
+    events = run(small_model(), QUICK)
+    # 10 images in batches of at most 4 are three steps.
+    places = [(e.epoch, e.step, e.steps) for e in events if isinstance(e, StepDone)]
+    assert places == [(epoch, step, 3) for epoch in (1, 2) for step in (1, 2, 3)]
+    assert [e.epoch for e in events if isinstance(e, EpochDone)] == [1, 2]
+    assert isinstance(events[-1], EpochDone)
+    first = [e.loss for e in events[:3]]
+    assert events[3].train_loss == pytest.approx(np.mean(first))
+
+
+def test_training_stops_when_nobody_asks_for_more():
+    model = small_model()
+    events = train(model, halves(10), halves(6), config=QUICK, is_multi_label=False)
+    next(events)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    events.close()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("count", [9, 2, 1])
+def test_no_batch_is_left_with_one_image_unless_there_is_but_one(count):
+    sizes = []
+
+    class Counting(nn.Sequential):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            sizes.append(len(x))
+            return super().forward(x)
+
+    model = Counting(*small_model())
+    config = replace(QUICK, epochs=1, batch_size=8)
+    run(model, config, train_split=halves(count))
+    assert sorted(sizes[:-1]) == {9: [4, 5], 2: [2], 1: [1]}[count]
+    assert sizes[-1] == 6  # the validation images
+
+
+def test_one_seed_gives_one_result_and_another_another():
+    results = []
+    for seed in (3, 3, 4):
+        model = small_model()
+        run(model, replace(QUICK, seed=seed))
+        results.append(model[-1].weight.detach())
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])
+
+
+def test_the_global_random_state_has_no_say():
+    results = []
+    for state in (0, 1):
+        model = small_model()
+        torch.manual_seed(state)
+        run(model, QUICK)
+        results.append(model[-1].weight.detach())
+    assert torch.equal(*results)
+
+
+class Recorder(nn.Module):
+    """Keeps what it is shown."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model, self.seen = model, []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.seen.append(x.clone())
+        return self.model(x)
+
+
+@pytest.mark.parametrize("rotate", [False, True])
+def test_two_models_see_the_same_pictures(rotate):
+    one = Recorder(small_model())
+    other = Recorder(tiny_network(replace(CARD, classes=("a", "b"), width=1)))
+    for model in (one, other):
+        run(model, replace(QUICK, epochs=1, rotate=rotate))
+    assert len(one.seen) == len(other.seen) == 3
+    assert all(torch.equal(a, b) for a, b in zip(one.seen, other.seen, strict=True))
+
+
+def test_the_two_networks_of_a_comparison_train():
+    for name in ("sre_resnet18", "resnet18"):
+        model = tiny_network(replace(CARD, model=name, classes=("a", "b"), width=2))
+        events = run(model, replace(QUICK, epochs=1))
+        assert isinstance(events[-1], EpochDone)
+        assert not model.training
+
+
+def test_the_best_epoch_is_restored():
+    # Validation images with their labels exchanged: the better it learns, the worse it does.
+    wrong = halves(20, seed=1)
+    wrong = Split(wrong.images, 1 - wrong.labels)
+    config = replace(QUICK, epochs=4, learning_rate=0.02)
+    model, states, told = small_model(), {}, []
+    for event in train(model, halves(20), wrong, config=config, is_multi_label=False):
+        if isinstance(event, EpochDone):
+            states[event.epoch] = {n: v.clone() for n, v in model.state_dict().items()}
+            told.append(event)
+    best = max(told, key=lambda e: (e.val_accuracy, -e.val_loss)).epoch
+    assert best == max(e.epoch for e in told if e.is_best)
+    assert best < 4
+    assert all(torch.equal(v, states[best][n]) for n, v in model.state_dict().items())
+    assert not model.training
+
+
+@pytest.mark.parametrize("where", ["training", "validation"])
+def test_a_loss_that_is_no_number_says_what_to_do(where):
+    class Broken(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = small_model()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            broken = self.training == (where == "training")
+            return self.model(x) * (float("nan") if broken else 1.0)
+
+    message = "^the loss became nan in epoch 1; try a lower learning rate than 0.002$"
+    with pytest.raises(SettingError, match=message):
+        run(Broken(), QUICK)
+
+
+def test_many_labels_at_once_are_learned():
+    single = halves(40)
+    both = np.stack([single.labels, 1 - single.labels], 1).astype(np.uint8)
+    split = Split(single.images, both)
+    config = replace(QUICK, epochs=8, learning_rate=0.02)
+    events = run(small_model(), config, train_split=split, val_split=split, is_multi_label=True)
+    assert events[-1].val_accuracy > 0.95
+    assert events[-1].val_loss < 0.3
+
+
+# Its parts
+
+
+@pytest.mark.parametrize(
+    ("step", "factor"),
+    [(0, 0.1), (4, 0.5), (9, 1.0), (10, 1.0), (55, 0.505), (100, 0.01), (200, 0.01)],
+)
+def test_the_learning_rate_rises_in_a_line_and_falls_as_a_cosine(step, factor):
+    assert learning_rate_factor(step, 100, 0.1) == pytest.approx(factor)
+
+
+def test_the_learning_rate_of_a_run_of_one_step():
+    assert learning_rate_factor(0, 1, 0.1) == 1
+    assert learning_rate_factor(0, 1, 0.0) == 1
+
+
+def test_losses_by_hand():
+    logits = torch.tensor([[0.0, 0.0], [0.0, np.log(3.0)]])
+    assert_allclose(
+        loss_of(logits, torch.tensor([0, 1]), is_multi_label=False),
+        (np.log(2) - np.log(0.75)) / 2,
+        rtol=1e-6,
+    )
+    labels = torch.tensor([[1, 0], [0, 1]], dtype=torch.uint8)
+    assert_allclose(
+        loss_of(logits, labels, is_multi_label=True), (3 * np.log(2) - np.log(0.75)) / 4, rtol=1e-6
+    )
+
+
+def test_likelihoods_by_hand():
+    found = np.array([[0.5, 0.5], [0.25, 0.75]])
+    assert negative_log_likelihood(found, np.array([0, 1])) == pytest.approx(
+        -np.log(0.5 * 0.75) / 2
+    )
+    labels = np.array([[1, 0], [0, 0]])
+    assert negative_log_likelihood(found, labels) == pytest.approx(
+        -np.log(0.5 * 0.5 * 0.75 * 0.25) / 4
+    )
+    assert negative_log_likelihood(np.array([[1.0, 0.0]]), np.array([1])) < 30  # never infinite
+
+
+def test_norms_and_biases_are_spared_the_decay():
+    model = small_model()
+    decayed, spared = parameter_groups(model, 0.05)
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.05, 0)
+    assert {p.shape for p in decayed["params"]} == {(4, 1, 1, 1), (2, 64)}
+    assert len(decayed["params"]) + len(spared["params"]) == len(list(model.parameters()))
+
+
+# Augmentation
+
+
+def draw(config: TrainConfig, pixels: torch.Tensor, *, seed: int = 0) -> torch.Tensor:
+    return augment(pixels, config, torch.Generator().manual_seed(seed))
+
+
+def test_without_augmentation_images_are_only_normalised():
+    pixels = torch.rand(3, 1, 24, 24)
+    torch.testing.assert_close(draw(STILL, pixels), pixels * 2 - 1, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"scale": 0.3}, {"shift": 0.3}, {"jitter": 0.3}, {"mask_rate": 1.0}, {"rotate": True}],
+    ids=str,
+)
+def test_each_augmentation_changes_images_within_range(change):
+    pixels = torch.rand(8, 3, 24, 24)
+    plain, changed = draw(STILL, pixels), draw(replace(STILL, **change), pixels)
+    assert (changed - plain).abs().amax((1, 2, 3)).min() > 0.05
+    assert changed.min() >= -1
+    assert changed.max() <= 1
+
+
+def test_masks_are_the_disc_in_grey():
+    white = torch.ones(50, 1, 24, 24)
+    corners = draw(replace(STILL, mask_rate=0.5), white)[:, 0, 0, 0]
+    assert set(corners.tolist()) == {0, 1}
+    masked = draw(replace(STILL, mask_rate=1.0), white)
+    torch.testing.assert_close(masked, soft_disc(24).expand_as(masked))
+
+
+def test_rotation_turns_to_every_side_and_fills_with_grey():
+    pixels = torch.zeros(64, 1, 24, 24)
+    pixels[:, :, 11:13, 17:21] = 1  # right of the middle
+    turned = draw(replace(STILL, rotate=True), pixels)[:, 0] > 0.1
+    rows, columns = torch.arange(24)[:, None] - 11.5, torch.arange(24)[None] - 11.5
+    angles = torch.atan2(-(turned * rows).sum((1, 2)), (turned * columns).sum((1, 2)))
+    assert torch.histc(angles, 4, -torch.pi, torch.pi).min() >= 8  # of 16 expected
+    white = draw(replace(STILL, rotate=True), torch.ones(8, 1, 24, 24))
+    assert white.min() == 0
+
+
+def test_training_shows_what_the_protocol_shows():
+    """A masked image, neither scaled nor shifted, is what validation sees."""
+    pixels = torch.rand(2, 3, 24, 24)
+    torch.testing.assert_close(
+        draw(replace(STILL, mask_rate=1.0), pixels),
+        present(pixels, find_protocol("disc"), angle_deg=0.0),
+        atol=1e-5,
+        rtol=0,
+    )
+
+
+def test_the_same_numbers_are_drawn_with_and_without_rotation():
+    pixels = torch.rand(4, 1, 24, 24)
+    generators = [torch.Generator().manual_seed(5) for _ in range(2)]
+    for rotate, generator in zip((False, True), generators, strict=True):
+        augment(pixels, replace(STILL, rotate=rotate), generator)
+    assert torch.equal(generators[0].get_state(), generators[1].get_state())
