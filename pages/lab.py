@@ -146,7 +146,7 @@ def orbit_endpoint(lab: Callable[[], Any]) -> Callable[..., Reply]:
             protocol: "disc" (bilinear, masked) or "paper" (the authors' released evaluation)
             target: index of the class that Grad-CAM explains; None: the predicted one at 0 degrees
 
-        Returns: probabilities, predictions, errors and maps (as WebP sheets) at each angle
+        Returns: probabilities, predictions, errors and maps (as picture sheets) at each angle
         """
         try:
             return lab().orbit(dataset, sample, None, protocol, target, 0, "")

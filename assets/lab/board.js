@@ -139,7 +139,8 @@ function sharedScale(orbit, kind, maps) {
   const { bundle, stage } = orbit;
   const scale = bundle.scales[kind][stage.name];
   if (maps !== "difference") return { scale, limit: 1, table: kind === "cam" ? veil : viridis, ends: scale };
-  stage.limits[kind] ??= differenceLimit(stage.models.map((model) => model[kind]), bundle.angles_deg);
+  const kinds = kind === "features" ? ["mean", "features"] : [kind];
+  stage.limits[kind] ??= differenceLimit(stage.models.flatMap((model) => kinds.map((name) => model[name])), bundle.angles_deg);
   const limit = stage.limits[kind];
   return { scale, limit, table: diverging(), ends: [-limit, limit] };
 }
@@ -169,9 +170,11 @@ function buildFeatures(row, { bundle }, onChannel) {
       const shared = sharedScale(orbit, "features", maps);
       const options = { index, angleDeg, angles: bundle.angles_deg.length, maps, ...shared };
       cells.forEach(({ large, small }, m) => {
-        const sheet = orbit.stage.models[m].features;
-        paintFrame(large, sheet, { ...options, slot: channel });
-        small.forEach((pane, slot) => paintFrame(pane, sheet, { ...options, slot }));
+        const paintSlot = (pane, slot) => (slot === 0
+          ? paintFrame(pane, orbit.stage.models[m].mean, { ...options, slot: 0 })
+          : paintFrame(pane, orbit.stage.models[m].features, { ...options, slot: slot - 1 }));
+        paintSlot(large, channel);
+        small.forEach(paintSlot);
       });
     },
     /** What changes with the pickers and not with the angle. */
@@ -180,8 +183,10 @@ function buildFeatures(row, { bundle }, onChannel) {
       bar.set(table, ...ends);
       bar.node.firstChild.textContent = maps === "difference" ? "difference to 0°" : "activation";
       cells.forEach(({ model, large, small, words }, m) => {
-        const { channels, side } = orbit.stage.models[m];
-        words.textContent = `${channelWords(channels, channel)} · ${side}×${side}`;
+        const { channels, side, mean, features } = orbit.stage.models[m];
+        const shownSide = (channel === 0 ? mean : features).side;
+        const size = shownSide === side ? `${side}×${side}` : `${side}×${side}, averaged to ${shownSide}×${shownSide}`;
+        words.textContent = `${channelWords(channels, channel)} · ${size}`;
         large.canvas.setAttribute("aria-label", `Feature map of ${model.title}, ${stageName(stage)}, ${channelWords(channels, channel)}`);
         small.forEach(({ canvas }, slot) => {
           canvas.classList.toggle("is-chosen", slot === channel);

@@ -67,7 +67,8 @@ function openBundle(bundle) {
     return Promise.all(models.map(async (stage) => ({
       side: stage.side,
       channels: stage.channels,
-      features: await decodeValues(stage.features),
+      mean: await decodeValues(stage.mean), // of all channels, at the stage's own side
+      features: await decodeValues(stage.features), // the eight, perhaps at a smaller side
       cam: await decodeValues(stage.cam),
     })));
   }
