@@ -1,18 +1,22 @@
 """Checkpoints: a network's state and its card, in one file. Safetensors only, never pickle."""
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from types import UnionType
+from typing import get_args, get_origin
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch.overrides import TorchFunctionMode
 
 from sre.errors import CheckpointError, SettingError, UnknownNameError
-from sre.models import build_model, find_model
+from sre.models import MAX_SIDE_PX, MIN_SIDE_PX, build_model, find_model
 from sre.resnet import ResNet
 
 FORMAT = 1
@@ -80,14 +84,55 @@ class CheckpointCard:
         try:
             raw = json.loads(metadata["card"])
             known = {f.name: raw[f.name] for f in fields(cls) if f.name in raw}
+            for kind in fields(cls):
+                if kind.name in known and not _is_of(known[kind.name], kind.type):
+                    raise TypeError(f"{kind.name} is no {kind.type}")
             card = cls(
                 **known
                 | {"classes": tuple(raw["classes"]), "kernel_sizes": tuple(raw["kernel_sizes"])}
             )
             find_model(card.model)
-        except (KeyError, TypeError, ValueError, UnknownNameError) as error:
+            if not MIN_SIDE_PX <= card.side_px <= MAX_SIDE_PX:
+                raise ValueError(f"side_px is {card.side_px}")
+        except (KeyError, TypeError, ValueError, RecursionError, UnknownNameError) as error:
             raise CheckpointError("the checkpoint's card cannot be read; train it again") from error
         return card
+
+
+def _is_of(value: object, kind: object) -> bool:
+    """Tell whether a value out of JSON is of a field's type; no number may be infinite or NaN."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is tuple:
+        return isinstance(value, list) and all(_is_of(v, inner[0]) for v in value)
+    if origin is Mapping:
+        return isinstance(value, dict) and all(_is_of(v, inner[1]) for v in value.values())
+    if origin is UnionType:
+        return any(_is_of(value, one) for one in inner)
+    if kind is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    return kind is object or type(value) is kind or (kind is type(None) and value is None)
+
+
+def check_writable(path: Path) -> None:
+    """Try whether ``save_checkpoint`` can write there, before hours are spent on what it saves.
+
+    Raises: CheckpointError: the folder cannot be written to
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+        if path.is_dir():
+            raise IsADirectoryError(f"{path.name} is a folder")
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: Exception) -> CheckpointError:
+    cause = getattr(error, "strerror", None) or error
+    return CheckpointError(
+        f"cannot write {path}: {cause}; free some space or choose another folder"
+    )
 
 
 def save_checkpoint(model: ResNet, card: CheckpointCard, path: Path) -> None:
@@ -113,9 +158,7 @@ def save_checkpoint(model: ResNet, card: CheckpointCard, path: Path) -> None:
         os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner reads
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"cannot write {path}: {error}; free some space or choose another folder"
-        ) from error
+        raise _unwritable(path, error) from error
     finally:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
@@ -136,16 +179,12 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> tuple[ResNet, Checkpo
     """
     card, state = _read(path, with_state=True)
     try:
-        model = build_model(
-            card.model,
-            in_channels=card.in_channels,
-            num_classes=len(card.classes),
-            width=card.width,
-            kernel_sizes=card.kernel_sizes,
-        )
-    except (SettingError, TypeError) as error:
+        # First without taking memory: a small file may claim to be of any size.
+        with torch.device("meta"):
+            sketch = _build(card)
+    except (SettingError, RuntimeError, TypeError) as error:
         raise CheckpointError(f"{path.name} has an impossible card; train it again") from error
-    wanted = {n: v.shape for n, v in model.state_dict().items() if v.is_floating_point()}
+    wanted = {n: v.shape for n, v in sketch.state_dict().items() if v.is_floating_point()}
     given = {n: v.shape for n, v in state.items()}
     if wanted != given:
         clash = sorted(k for k in wanted | given if wanted.get(k) != given.get(k))
@@ -153,10 +192,36 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> tuple[ResNet, Checkpo
             f"{path.name} is no {card.model!r} of width {card.width}, see {clash[0]}; "
             "train it again"
         )
+    if any(v.dtype not in (torch.float16, torch.float32) for v in state.values()):
+        raise CheckpointError(
+            f"{path.name} holds other numbers than half or single precision; train it again"
+        )
     if not all(bool(v.isfinite().all()) for v in state.values()):
         raise CheckpointError(f"{path.name} holds numbers that are not finite; train it again")
+    model = _build(card)
     model.load_state_dict({n: v.float() for n, v in state.items()}, strict=False)
     return model.to(device).eval().requires_grad_(False), card
+
+
+class _Undrawn(TorchFunctionMode):
+    """Leaves new weights as they are, for the file's to come: random numbers are not touched."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func.__name__ in ("normal_", "uniform_", "kaiming_uniform_"):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
+def _build(card: CheckpointCard) -> ResNet:
+    with _Undrawn():
+        return build_model(
+            card.model,
+            in_channels=card.in_channels,
+            num_classes=len(card.classes),
+            width=card.width,
+            kernel_sizes=card.kernel_sizes,
+        )
 
 
 def list_checkpoints(folder: Path) -> dict[Path, CheckpointCard]:
@@ -172,8 +237,9 @@ def list_checkpoints(folder: Path) -> dict[Path, CheckpointCard]:
 
 def _read(path: Path, *, with_state: bool) -> tuple[CheckpointCard, dict[str, torch.Tensor]]:
     if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
         found = ", ".join(sorted(p.name for p in path.parent.glob("*.safetensors"))) or "none"
-        raise CheckpointError(f"{path} does not exist; checkpoints in that folder: {found}")
+        raise CheckpointError(f"{path} {what}; checkpoints beside it: {found}")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
