@@ -139,8 +139,7 @@ function sharedScale(orbit, kind, maps) {
   const { bundle, stage } = orbit;
   const scale = bundle.scales[kind][stage.name];
   if (maps !== "difference") return { scale, limit: 1, table: kind === "cam" ? veil : viridis, ends: scale };
-  const kinds = kind === "features" ? ["mean", "features"] : [kind];
-  stage.limits[kind] ??= differenceLimit(stage.models.flatMap((model) => kinds.map((name) => model[name])), bundle.angles_deg);
+  stage.limits[kind] ??= differenceLimit(stage.models.map((model) => model[kind]), bundle.angles_deg);
   const limit = stage.limits[kind];
   return { scale, limit, table: diverging(), ends: [-limit, limit] };
 }
@@ -148,7 +147,7 @@ function sharedScale(orbit, kind, maps) {
 /** Feature maps: the chosen channel large, and all nine of the stage small. */
 function buildFeatures(row, { bundle }, onChannel) {
   const bar = colourBar("activation");
-  const note = make("p", { class: "lab-small", text: "One scale for all networks, channels and angles of a stage; the highest 0.1 % are cut." });
+  const note = make("p", { class: "lab-small", text: "One scale for all networks and angles of a stage, one for the mean and one for single channels; the highest 0.1 % are cut." });
   row.replaceChildren(make("div", { class: "lab-gutter" }, bar.node, note));
   const cells = bundle.models.map((model) => {
     const large = { canvas: pixelCanvas(28, "") };
@@ -167,19 +166,19 @@ function buildFeatures(row, { bundle }, onChannel) {
 
   return {
     paint(orbit, { index, angleDeg, channel, maps }) {
-      const shared = sharedScale(orbit, "features", maps);
-      const options = { index, angleDeg, angles: bundle.angles_deg.length, maps, ...shared };
+      const view = { index, angleDeg, angles: bundle.angles_deg.length, maps };
+      const options = { mean: { ...view, ...sharedScale(orbit, "mean", maps) }, features: { ...view, ...sharedScale(orbit, "features", maps) } };
       cells.forEach(({ large, small }, m) => {
         const paintSlot = (pane, slot) => (slot === 0
-          ? paintFrame(pane, orbit.stage.models[m].mean, { ...options, slot: 0 })
-          : paintFrame(pane, orbit.stage.models[m].features, { ...options, slot: slot - 1 }));
+          ? paintFrame(pane, orbit.stage.models[m].mean, { ...options.mean, slot: 0 })
+          : paintFrame(pane, orbit.stage.models[m].features, { ...options.features, slot: slot - 1 }));
         paintSlot(large, channel);
         small.forEach(paintSlot);
       });
     },
     /** What changes with the pickers and not with the angle. */
     label(orbit, { channel, maps, stage }) {
-      const { table, ends } = sharedScale(orbit, "features", maps);
+      const { table, ends } = sharedScale(orbit, channel === 0 ? "mean" : "features", maps);
       bar.set(table, ...ends);
       bar.node.firstChild.textContent = maps === "difference" ? "difference to 0°" : "activation";
       cells.forEach(({ model, large, small, words }, m) => {

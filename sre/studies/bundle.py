@@ -8,7 +8,7 @@ sheets are AVIF, which at this size keeps more than WebP or JPEG, as coarse as t
 import base64
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,12 +19,13 @@ from PIL import Image
 
 from sre.protocols import PROTOCOLS
 from sre.resnet import STAGES
-from sre.studies.orbit import ModelView, OrbitView
+from sre.studies.orbit import ModelView, OrbitView, StageView
 
-VERSION = 2
+VERSION = 3
 LIMIT_BYTES = 400_000
 QUALITIES = (70, 55, 42, 30, 18, 8)  # of AVIF: the first with which the bundle fits
-CHANNEL_SIDE, MEAN_SIDE, INPUT_SIDE = 16, 32, 64  # px at most, of what is shown
+SIDES = {"mean": 32, "features": 16, "cam": 32}  # px at most, of the maps shown
+INPUT_SIDE = 64  # px at most, of the turned image
 LOSSLESS_SIDE = 4  # px: the few pixels of the last stages matter, and cost little
 TITLES = {
     "sre": ("SRE-CNN", "SRE"),
@@ -37,13 +38,20 @@ CLIP_QUANTILE = 0.999
 
 Json = dict[str, Any]
 
+# The maps of a stage that share a scale and a sheet, each (channels, angles, h, h).
+_KINDS: Mapping[str, Callable[[StageView], np.ndarray]] = {
+    "mean": lambda stage: stage.features[:1],
+    "features": lambda stage: stage.features[1:],
+    "cam": lambda stage: stage.cam[None],
+}
+
 
 def pack_orbit(view: OrbitView, *, key: str, dataset: Json, sample: Json) -> str:
     """Write an orbit as JSON text; pictures lose detail, if they must, to stay within the limit.
 
     Raises: ValueError: even the coarsest pictures do not fit
     """
-    scales = {kind: _shared_scales(view, kind) for kind in ("features", "cam")}
+    scales = {kind: _shared_scales(view, kind) for kind in _KINDS}
     with ThreadPoolExecutor(2) as pool:  # the encoder lets go of the interpreter's lock
         for quality in QUALITIES:
             text = json.dumps(
@@ -69,23 +77,10 @@ def _bundle(
     jobs = [
         [
             {
-                "mean": pool.submit(
-                    _grey_sheet,
-                    stage.features[:1],
-                    MEAN_SIDE,
-                    scales["features"][stage.name],
-                    quality,
-                ),
-                "features": pool.submit(
-                    _grey_sheet,
-                    stage.features[1:],
-                    CHANNEL_SIDE,
-                    scales["features"][stage.name],
-                    quality,
-                ),
-                "cam": pool.submit(
-                    _grey_sheet, stage.cam[None], MEAN_SIDE, scales["cam"][stage.name], quality
-                ),
+                kind: pool.submit(
+                    _grey_sheet, maps_of(stage), SIDES[kind], scales[kind][stage.name], quality
+                )
+                for kind, maps_of in _KINDS.items()
             }
             for stage in model.stages
         ]
@@ -155,10 +150,10 @@ def _rounded(values: np.ndarray) -> list[float]:
 
 
 def _shared_scales(view: OrbitView, kind: str) -> dict[str, tuple[float, float]]:
-    """One colour scale a stage, for all angles, channels and networks, as they are compared."""
+    """One colour scale a stage and kind, for all angles and networks, as they are compared."""
     scales = {}
     for i, name in enumerate(STAGES):
-        values = [getattr(m.stages[i], kind) for m in view.models]
+        values = [_KINDS[kind](m.stages[i]) for m in view.models]
         # All features come out of a ReLU and all CAMs are cut at 0, so that scales begin there.
         high = max(float(np.quantile(v[..., ::2], CLIP_QUANTILE)) for v in values)
         scales[name] = (0.0, float(f"{high:.4g}") or 1e-6)
