@@ -26,5 +26,5 @@ function writeWords(bundle, subject, entry) {
 }
 
 function provenanceWords(dataset) {
-  return { official: "Official file.", other: "Not the official file.", "built-in": "Drawn for this page; no medical image." }[dataset.provenance] ?? "";
+  return { official: "Official file.", other: "Not the official file.", "built-in": "Built in: not a MedMNIST set, and no medical image." }[dataset.provenance] ?? "";
 }
