@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import NoReturn
@@ -14,10 +14,10 @@ from typing import NoReturn
 import torch
 from tqdm import tqdm
 
-from sre.checkpoints import list_checkpoints
+from sre.checkpoints import CheckpointCard, list_checkpoints
 from sre.data.download import download
 from sre.data.table import DATASETS, find_dataset
-from sre.errors import SettingError, SREError
+from sre.errors import CheckpointError, SettingError, SREError
 from sre.models import MODELS
 from sre.studies.train_run import EpochDone, Evaluating, Saved, StepDone, run_training
 from sre.training import TrainConfig
@@ -154,7 +154,8 @@ def _train(args: argparse.Namespace, given: list[str]) -> int:
         device=args.device,
         command=public_command(given),
     )
-    with tqdm(unit="step", dynamic_ncols=True) as bar:
+    # Nothing is drawn before the first step, so that a refusal stands alone.
+    with tqdm(unit="step", dynamic_ncols=True, delay=0.01) as bar:
         for event in events:
             match event:
                 case StepDone(epoch, _, steps, loss):
@@ -196,7 +197,7 @@ def public_command(given: Sequence[str]) -> str:
 
 def _download(args: argparse.Namespace, given: list[str]) -> int:
     entry = find_dataset(args.dataset)
-    with tqdm(unit="B", unit_scale=True, desc=entry.title) as bar:
+    with tqdm(unit="B", unit_scale=True, desc=entry.title, delay=0.01) as bar:
 
         def show(progress: object) -> None:
             bar.total = progress.total
@@ -210,23 +211,34 @@ def _download(args: argparse.Namespace, given: list[str]) -> int:
 def _checkpoints(args: argparse.Namespace, given: list[str]) -> int:
     cards = list_checkpoints(args.folder)
     for path, card in cards.items():
-        upright = card.test.get("accuracy_at_0", float("nan"))
-        turned = card.test.get("accuracy_mean", float("nan"))
-        line = f"{path.name}: {card.parameters} parameters, test {upright:.3f}, turned {turned:.3f}"
+        figures = (card.test.get(name) for name in ("accuracy_at_0", "accuracy_mean"))
+        upright, turned = ("unknown" if f is None else f"{f:.3f}" for f in figures)
+        line = f"{path.name}: {card.parameters} parameters, test {upright}, turned {turned}"
         print(line)  # noqa: T201
+    if not cards:
+        print(f"no checkpoints in {args.folder}; python -m sre train makes one")  # noqa: T201
     if args.index:
-        rows = [
-            {
-                "file": path.name,
-                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-                "test": dict(card.test),
-                "command": card.command,
-            }
-            for path, card in cards.items()
-        ]
-        text = json.dumps(rows, indent=1) + "\n"
-        (args.folder / "index.json").write_text(text, encoding="utf-8")
+        _write_index(args.folder, cards)
     return 0
+
+
+def _write_index(folder: Path, cards: Mapping[Path, CheckpointCard]) -> None:
+    rows = [
+        {
+            "file": path.name,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "test": dict(card.test),
+            "command": card.command,
+        }
+        for path, card in cards.items()
+    ]
+    path = folder / "index.json"
+    try:
+        path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot write {path}: {error.strerror}; choose a folder that you may write to"
+        ) from error
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 import json
 import os
 import pickle
-import resource
 import struct
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -345,6 +344,7 @@ def test_cards_of_other_networks(path, change, clash):
 
 def test_a_small_file_takes_little_memory_whatever_it_claims(path):
     """A width of 512 would take gigabytes, as would 10**12 channels."""
+    resource = pytest.importorskip("resource")
     rewrite(path, lambda card, tensors: card.update(width=512, kernel_sizes=[15] * 4))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     refuse(path, "is no 'sre_resnet18' of width 512")
@@ -442,6 +442,7 @@ def test_a_read_only_folder(tmp_path):
 
 
 def test_a_full_disk_leaves_what_was_there(path):
+    resource = pytest.importorskip("resource")
     before = path.read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))

@@ -3,14 +3,14 @@
 import platform
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
-from sre.checkpoints import CheckpointCard, load_checkpoint, save_checkpoint
+from sre.checkpoints import CheckpointCard, check_writable, load_checkpoint, save_checkpoint
 from sre.data.store import file_md5, load_split
 from sre.data.table import find_dataset
 from sre.errors import SettingError
@@ -57,7 +57,8 @@ def run_training(
     The figures of the card are those of the file: it is read back, half precision and all, before
     it is evaluated. ``output`` is a folder, in which the file gets its usual name, or a file.
 
-    Raises: SREError: the data set is not on disk, has volumes, or a setting is out of range
+    Raises: SREError: the data set is not on disk, has volumes, a setting is out of range, or the
+        output cannot be written; all of these before training begins
     """
     entry = find_dataset(dataset)
     if entry.dimensions != 2:
@@ -72,14 +73,7 @@ def run_training(
         num_classes=len(entry.classes),
         width=width,
         kernel_sizes=kernel_sizes,
-    ).to(device)
-    start, best_epoch = time.monotonic(), 0
-    for event in train(
-        model, splits["train"], splits["val"], config=config, is_multi_label=entry.is_multi_label
-    ):
-        if isinstance(event, EpochDone) and event.is_best:
-            best_epoch = event.epoch
-        yield event
+    )
     card = CheckpointCard(
         dataset=dataset,
         classes=entry.classes,
@@ -92,23 +86,29 @@ def run_training(
         rotates_in_training=config.rotate,
         protocol=config.protocol,
         parameters=count_parameters(model),
-        multiply_adds=count_multiply_adds(
-            model.to("cpu"), in_channels=entry.channels, side=config.side_px
-        ),
+        multiply_adds=count_multiply_adds(model, in_channels=entry.channels, side=config.side_px),
         config=asdict(config),
         command=command,
         dataset_md5=file_md5(entry, data_dir=data_dir) or "",
         split_sizes={name: len(split) for name, split in splits.items()},
         seed=config.seed,
         epochs=config.epochs,
-        best_epoch=best_epoch,
-        seconds=round(time.monotonic() - start, 1),
         device=_device_name(device),
         created=datetime.now(UTC).date().isoformat(),
         versions={name: version(name) for name in ("torch", "numpy", "safetensors")}
         | {"python": platform.python_version()},
     )
     path = output if output.suffix == ".safetensors" else output / card.file_name
+    check_writable(path)
+    model = model.to(device)
+    start, best_epoch = time.monotonic(), 0
+    for event in train(
+        model, splits["train"], splits["val"], config=config, is_multi_label=entry.is_multi_label
+    ):
+        if isinstance(event, EpochDone) and event.is_best:
+            best_epoch = event.epoch
+        yield event
+    card = replace(card, best_epoch=best_epoch, seconds=round(time.monotonic() - start, 1))
     save_checkpoint(model, card, path)
     saved, _ = load_checkpoint(path, device=device)
     figures = {}
@@ -129,13 +129,9 @@ def run_training(
             done.append(angle)
             yield Evaluating(name, len(done), len(angles))
         figures[name] = summarise(done)
-    card = CheckpointCard(**_fields(card) | figures)
+    card = replace(card, **figures)
     save_checkpoint(saved, card, path)
     yield Saved(path, card)
-
-
-def _fields(card: CheckpointCard) -> dict[str, object]:
-    return {name: getattr(card, name) for name in CheckpointCard.__dataclass_fields__}
 
 
 def _device_name(device: str) -> str:

@@ -1,0 +1,273 @@
+import hashlib
+import json
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sre.__main__ import main, make_parser, public_command
+from sre.checkpoints import load_card, load_checkpoint
+from sre.data.store import file_md5, load_split
+from sre.data.table import find_dataset
+from sre.evaluation import evaluate_angles, summarise
+from sre.protocols import find_protocol
+from sre.training import TrainConfig
+from tests.data.files import breast
+from tests.networks import write_checkpoint
+
+SMALL = ["--width", "1", "--epochs", "2", "--batch-size", "4", "--kernel-sizes", "5,5,3,3"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A data folder with a BreastMNIST of twelve images."""
+    made = tmp_path_factory.mktemp("data")
+    np.savez(made / "breastmnist.npz", **breast())
+    return made
+
+
+@pytest.fixture(scope="module")
+def trained(folder, tmp_path_factory) -> Path:
+    """The checkpoint of a short run, and all that the run wrote to its folder."""
+    output = tmp_path_factory.mktemp("output") / "new"
+    command = ["train", "breastmnist", "sre_resnet18", *SMALL, "--seed", "5"]
+    assert main([*command, "--data-dir", str(folder), f"--output={output}"]) == 0
+    (path,) = output.iterdir()
+    return path
+
+
+def refuse(capsys, arguments: list[str]) -> str:
+    """Expect exit status 2 and one sentence on stderr, which is returned."""
+    try:
+        status = main(arguments)
+    except SystemExit as stop:
+        status = stop.code
+    out, err = capsys.readouterr()
+    assert status == 2
+    assert out == ""
+    (line,) = err.splitlines()
+    assert line.startswith("error: ")
+    assert not line.endswith(".")
+    return line
+
+
+# train
+
+
+def test_training_writes_a_checkpoint_with_its_card(trained, folder):
+    assert trained.name == "breastmnist-sre_resnet18-w1.safetensors"
+    model, card = load_checkpoint(trained)
+    assert card.classes == find_dataset("breastmnist").classes
+    assert (card.dataset, card.model, card.width) == ("breastmnist", "sre_resnet18", 1)
+    assert card.kernel_sizes == (5, 5, 3, 3)
+    assert (card.in_channels, card.side_px, card.is_multi_label) == (1, 28, False)
+    assert card.split_sizes == {"train": 5, "val": 3, "test": 4}
+    assert card.dataset_md5 == file_md5(find_dataset("breastmnist"), data_dir=folder)
+    assert (card.seed, card.epochs) == (5, 2)
+    assert card.best_epoch in (1, 2)
+    assert card.parameters == sum(p.numel() for p in model.parameters())
+    assert card.multiply_adds > 10_000
+    assert card.seconds > 0
+    assert card.device.startswith("cpu")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", card.created)
+    assert set(card.versions) == {"torch", "numpy", "safetensors", "python"}
+    assert set(card.config) == {f.name for f in fields(TrainConfig)}
+    assert (card.config["batch_size"], card.config["rotate"]) == (4, False)
+
+
+def test_the_card_names_no_folder_of_this_machine(trained, folder):
+    card = load_card(trained)
+    assert card.command == "python -m sre train breastmnist sre_resnet18 " + " ".join(
+        [*SMALL, "--seed", "5"]
+    )
+    text = json.dumps(card.to_metadata())
+    for secret in (str(folder), str(trained.parent), str(Path.home())):
+        assert secret not in text
+
+
+@pytest.mark.parametrize(
+    ("split", "name", "angles"), [("val", "validation", 12), ("test", "test", 36)]
+)
+def test_the_figures_of_the_card_are_those_of_the_file(trained, folder, split, name, angles):
+    model, card = load_checkpoint(trained)
+    images = load_split("breastmnist", split, data_dir=folder)
+    done = evaluate_angles(
+        model,
+        images.images,
+        images.labels,
+        find_protocol("disc"),
+        side_px=28,
+        is_multi_label=False,
+        angles_deg=tuple(float(a) for a in range(0, 360, 360 // angles)),
+    )
+    figures = getattr(card, name)
+    assert figures == pytest.approx(summarise(list(done)))
+    assert figures["images"] == len(images)
+    assert figures["angles"] == angles
+
+
+def test_one_command_gives_one_network_and_another_seed_another(trained, folder, tmp_path, capsys):
+    command = ["train", "breastmnist", "sre_resnet18", *SMALL, "--data-dir", str(folder)]
+    weights = {}
+    for seed in ("5", "6"):
+        path = tmp_path / f"{seed}.safetensors"
+        assert main([*command, "--seed", seed, "--output", str(path)]) == 0
+        weights[seed] = load_checkpoint(path)[0].head.weight
+    out, err = capsys.readouterr()
+    assert torch.equal(weights["5"], load_checkpoint(trained)[0].head.weight)
+    assert not torch.equal(weights["5"], weights["6"])
+    # What a run says: a line an epoch, one for the file, and a bar.
+    assert len(re.findall("^epoch [12]: training loss .*, validation accuracy", out, re.M)) == 4
+    assert re.search(r"^6\.safetensors: test accuracy \d\.\d+ upright, .*consistency", out, re.M)
+    assert "epoch 2/2 loss" in err
+
+
+def test_rotation_makes_another_file(folder, tmp_path):
+    command = ["train", "breastmnist", "resnet18", *SMALL, "--epochs", "1", "--rotate"]
+    assert main([*command, "--data-dir", str(folder), "--output", str(tmp_path)]) == 0
+    card = load_card(tmp_path / "breastmnist-resnet18-rotated-w1.safetensors")
+    assert card.arm == "augmented"
+    assert card.config["rotate"] is True
+
+
+def test_every_setting_has_a_flag_and_its_default():
+    args = make_parser().parse_args(["train", "digits", "resnet18"])
+    for field in fields(TrainConfig):
+        assert getattr(args, field.name) == field.default
+        value = "paper" if field.name == "protocol" else "1"
+        flag = [f"--{field.name.replace('_', '-')}", *([] if field.name == "rotate" else [value])]
+        changed = make_parser().parse_args(["train", "digits", "resnet18", *flag])
+        assert type(getattr(changed, field.name)) is type(field.default)
+    assert args.kernel_sizes == (9, 9, 5, 5)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (["train", "digits", "resnet18"], "train digits resnet18"),
+        (["train", "--data-dir", "/secret", "digits", "x"], "train digits x"),
+        (["train", "--data-dir=/secret", "digits", "x", "--output", "/s 2"], "train digits x"),
+        (["train", "digits", "x", "--output=/secret", "--seed", "3"], "train digits x --seed 3"),
+        (["train", "odd name", "x"], "train 'odd name' x"),
+    ],
+)
+def test_commands_without_their_folders(given, kept):
+    assert public_command(given) == f"python -m sre {kept}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["fly"], "argument COMMAND: invalid choice: 'fly'"),
+        (["train"], "the following arguments are required: DATASET, MODEL"),
+        (["train", "digit", "resnet18"], "unknown data set 'digit'; did you mean 'digits'?"),
+        (["train", "digits", "resnet"], "unknown model 'resnet'; did you mean 'resnet18'?"),
+        (["train", "digits", "resnet18", "--kernel-sizes", "9,x"],
+         "argument --kernel-sizes: must be odd numbers with commas between, got '9,x'; try 9,"),
+        (["train", "digits", "resnet18", "--kernel-sizes", "9,8,5,5"],
+         "kernel sizes must be four odd numbers from 1 to 15, got 9,8,5,5; try 9,9,5,5"),
+        (["train", "digits", "resnet18", "--epochs", "many"],
+         "argument --epochs: invalid int value: 'many'"),
+        (["train", "digits", "resnet18", "--epochs", "0"], "epochs must be from 1 to 10000, got 0"),
+        (["train", "digits", "resnet18", "--learning-rate", "nan"], "learning_rate must be above"),
+        (["train", "digits", "resnet18", "--seed", "-1"], "seed must be a whole number of"),
+        (["train", "digits", "resnet18", "--width", "0"], "cannot build resnet18 with 1 channels"),
+        (["train", "digits", "resnet18", "--protocol", "disk"], "unknown protocol 'disk'; did you"),
+        (["train", "digits", "resnet18", "--threads", "-1"],
+         "threads must be from 0 to 256, got -1; 0 takes all cores"),
+        (["train", "digits", "resnet18", "--threads", "1000000"], "threads must be from 0 to 256"),
+        (["train", "digits", "resnet18", "--device", "gpu"],
+         "device 'gpu' is not on this machine; use --device cpu"),
+        (["train", "digits", "resnet18", "--device", ""], "device '' is not on this machine"),
+        (["train", "digits", "resnet18", "--device", "meta"], "device 'meta' is not on this"),
+        (["train", "digits", "resnet18", "--device", "cuda:99"], "device 'cuda:99' is not on"),
+        (["train", "nodulemnist3d", "resnet18"], "NoduleMNIST3D holds volumes, and the models"),
+        # An abbreviated flag would bring a folder into the card.
+        (["train", "digits", "resnet18", "--out", "/secret"], "unrecognized arguments: --out"),
+        (["download"], "the following arguments are required: DATASET"),
+        (["download", "digits"], "Handwritten digits is built in and has no file"),
+        (["download", "breastmnist", "--size", "29"], "BreastMNIST has no size of 29 px"),
+    ],
+    ids=lambda value: " ".join(value)[-40:] if isinstance(value, list) else "",
+)  # fmt: skip
+def test_what_cannot_work_is_one_sentence(capsys, arguments, message):
+    assert f"error: {message}" in refuse(capsys, arguments)
+
+
+def test_data_that_is_not_there(capsys, tmp_path):
+    command = ["train", "breastmnist", "resnet18", "--data-dir"]
+    for where in (tmp_path, tmp_path / "absent"):
+        line = refuse(capsys, [*command, str(where)])
+        assert f"{where / 'breastmnist.npz'} is not there; download BreastMNIST" in line
+    (tmp_path / "breastmnist.npz").write_bytes(b"junk")
+    assert "is truncated, damaged or no .npz" in refuse(capsys, [*command, str(tmp_path)])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is here")
+def test_no_cuda_here(capsys):
+    line = refuse(capsys, ["train", "digits", "resnet18", "--device", "cuda"])
+    assert line == "error: device 'cuda' is not on this machine; use --device cpu"
+
+
+def test_an_output_that_cannot_be_written_is_found_before_training(capsys, folder, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    # Thousands of epochs: this returns, as it never begins.
+    command = ["train", "breastmnist", "resnet18", "--width", "1", "--epochs", "9999"]
+    command += ["--data-dir", str(folder), "--output"]
+    for output in (tmp_path / "file", tmp_path / "file" / "x.safetensors"):
+        line = refuse(capsys, [*command, str(output)])
+        assert "cannot write" in line
+        assert "File exists; free some space or choose another folder" in line
+
+
+def test_an_interrupted_run_says_so(capsys, monkeypatch, folder, tmp_path):
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sre.studies.train_run.save_checkpoint", interrupt)
+    command = ["train", "breastmnist", "resnet18", *SMALL, "--data-dir", str(folder)]
+    assert main([*command, "--output", str(tmp_path)]) == 130
+    assert capsys.readouterr().err.endswith("stopped before the end\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+# checkpoints
+
+
+def test_checkpoints_are_listed_with_their_figures(capsys, tmp_path):
+    write_checkpoint(tmp_path, test={"accuracy_at_0": 0.91234, "accuracy_mean": 0.5})
+    write_checkpoint(tmp_path, model="resnet18", test={"accuracy_at_0": None})
+    (tmp_path / "broken.safetensors").write_bytes(b"")
+    assert main(["checkpoints", "--folder", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(
+        r"digits-resnet18-w4.safetensors: \d+ parameters, test unknown, turned unknown", lines[0]
+    )
+    assert lines[1].endswith("test 0.912, turned 0.500")
+    assert len(lines) == 2
+
+
+def test_no_checkpoints_are_said_to_be_none(capsys, tmp_path):
+    for folder in (tmp_path, tmp_path / "absent"):
+        assert main(["checkpoints", "--folder", str(folder)]) == 0
+        line = f"no checkpoints in {folder}; python -m sre train makes one\n"
+        assert capsys.readouterr().out == line
+
+
+def test_the_index_tells_what_the_files_are(tmp_path, capsys):
+    path = write_checkpoint(tmp_path)
+    assert main(["checkpoints", "--index", "--folder", str(tmp_path)]) == 0
+    (row,) = json.loads((tmp_path / "index.json").read_text())
+    assert row["file"] == path.name
+    assert row["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert row["command"] == load_card(path).command
+    assert row["test"] == load_card(path).test
+    (tmp_path / "index.json").unlink()
+    (tmp_path / "index.json").mkdir()
+    capsys.readouterr()
+    assert main(["checkpoints", "--index", "--folder", str(tmp_path)]) == 2
+    assert re.search("^error: cannot write .*: Is a directory; choose", capsys.readouterr().err)
