@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sre.checkpoints import CheckpointCard, list_checkpoints
+from sre.checkpoints import CheckpointCard, load_card
 from sre.data.table import DATASETS, DatasetEntry
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -68,7 +68,9 @@ def _dataset_row(entry: DatasetEntry) -> list[str]:
 
 def checkpoints() -> str:
     """One row a checkpoint of the app's comparison, and one sentence on who is ahead."""
-    cards = [card for card in list_checkpoints(CHECKPOINTS_DIR).values() if card.arm in ARMS]
+    # Those of the repository alone: one's own training must not make the README outdated.
+    cards = [load_card(CHECKPOINTS_DIR / name) for name in _indexed()]
+    cards = [card for card in cards if card.arm in ARMS]
     if not cards:
         return "No checkpoints are there yet.\n"
     order = {name: place for place, name in enumerate(DATASETS)}
@@ -80,6 +82,13 @@ def checkpoints() -> str:
         f"{header} | AUC", [_checkpoint_row(card) for card in cards], right=set(range(2, 9))
     )
     return f"{table}\n{_standings(cards)}\n"
+
+
+def _indexed() -> list[str]:
+    path = CHECKPOINTS_DIR / "index.json"
+    if not path.is_file():
+        return []
+    return [row["file"] for row in json.loads(path.read_text(encoding="utf-8"))]
 
 
 def _checkpoint_row(card: CheckpointCard) -> list[str]:
