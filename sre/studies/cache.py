@@ -3,6 +3,7 @@
 import contextlib
 import os
 import tempfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -98,28 +99,33 @@ class TextCache:
     def _read(self, key: str) -> str | None:
         path = self.folder / f"{key}.json"
         try:
-            text = path.read_text(encoding="utf-8")
-            os.utime(path)  # marks it as used, for the order in which files leave
-        except (OSError, UnicodeDecodeError):
+            mark, _, data = path.read_bytes().partition(b"\n")
+        except OSError:
             return None
-        return text or None
+        with contextlib.suppress(OSError):  # of a folder that is read-only
+            os.utime(path)  # marks it as used, for the order in which files leave
+        # What a full disk, a crash or an older version left behind is computed anew.
+        return data.decode("utf-8") if mark == _mark(data) else None
 
     def _write(self, key: str, text: str) -> None:
+        data = text.encode("utf-8")
         temporary = None
-        with contextlib.suppress(OSError):  # a full or read-only disk: memory still holds it
+        try:
             self.folder.mkdir(parents=True, exist_ok=True)
             handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".part")
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
+            with os.fdopen(handle, "wb") as file:
+                file.write(_mark(data) + b"\n" + data)
             os.replace(temporary, self.folder / f"{key}.json")
-            temporary = None
             self._trim()
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+        except OSError:  # a full or read-only disk: memory still holds it
+            if temporary is not None:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
 
     def _trim(self) -> None:
         files = []
-        for path in self.folder.glob("*.json"):
+        # Parts that a crash left behind are old, and leave first.
+        for path in (*self.folder.glob("*.json"), *self.folder.glob("*.part")):
             with contextlib.suppress(OSError):  # another process may trim as well
                 found = path.stat()
                 files.append((found.st_mtime_ns, found.st_size, path))
@@ -129,3 +135,7 @@ class TextCache:
                 return
             path.unlink(missing_ok=True)
             total -= size
+
+
+def _mark(data: bytes) -> bytes:
+    return b"crc32 %08x" % zlib.crc32(data)
