@@ -97,7 +97,7 @@ class TextCache:
             self._held_bytes -= len(oldest)
 
     def _read(self, key: str) -> str | None:
-        path = self.folder / f"{key}.json"
+        path = self.folder / f"{key}.txt"
         try:
             mark, _, data = path.read_bytes().partition(b"\n")
         except OSError:
@@ -115,7 +115,7 @@ class TextCache:
             handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".part")
             with os.fdopen(handle, "wb") as file:
                 file.write(_mark(data) + b"\n" + data)
-            os.replace(temporary, self.folder / f"{key}.json")
+            os.replace(temporary, self.folder / f"{key}.txt")
             self._trim()
         except OSError:  # a full or read-only disk: memory still holds it
             if temporary is not None:
@@ -125,7 +125,7 @@ class TextCache:
     def _trim(self) -> None:
         files = []
         # Parts that a crash left behind are old, and leave first.
-        for path in (*self.folder.glob("*.json"), *self.folder.glob("*.part")):
+        for path in (*self.folder.glob("*.txt"), *self.folder.glob("*.part")):
             with contextlib.suppress(OSError):  # another process may trim as well
                 found = path.stat()
                 files.append((found.st_mtime_ns, found.st_size, path))

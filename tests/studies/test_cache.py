@@ -72,7 +72,7 @@ def test_an_answer_is_computed_once(cache):
 def test_an_answer_survives_a_restart(cache):
     cache.fetch("a", Computer("é\n{}"))
     assert TextCache(cache.folder).fetch("a", never) == "é\n{}"
-    assert files(cache.folder) == {"a.json"}
+    assert files(cache.folder) == {"a.txt"}
 
 
 def test_thirty_at_once_compute_once(cache):
@@ -211,19 +211,19 @@ def test_the_folder_holds_the_most_recently_used(tmp_path):
     cache = TextCache(tmp_path, memory_bytes=1, disk_bytes=3 * size)
     for age, key in enumerate("abc"):
         cache.fetch(key, Computer("x" * 100))
-        os.utime(tmp_path / f"{key}.json", (1000 + age, 1000 + age))
+        os.utime(tmp_path / f"{key}.txt", (1000 + age, 1000 + age))
     cache.fetch("a", never)  # read from the folder, which makes it the newest
     cache.fetch("d", Computer("x" * 100))
-    assert files(tmp_path) == {"a.json", "c.json", "d.json"}
+    assert files(tmp_path) == {"a.txt", "c.txt", "d.txt"}
 
 
 def test_what_a_crash_left_behind_leaves_first(tmp_path):
     (tmp_path / "old.part").write_bytes(b"x" * 1000)
     os.utime(tmp_path / "old.part", (1000, 1000))
-    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "notes.md").write_text("mine")
     cache = TextCache(tmp_path, disk_bytes=500)
     cache.fetch("a", Computer("x" * 100))
-    assert files(tmp_path) == {"a.json", "notes.txt"}
+    assert files(tmp_path) == {"a.txt", "notes.md"}
 
 
 # Files and folders that cannot be trusted
@@ -232,7 +232,7 @@ def test_what_a_crash_left_behind_leaves_first(tmp_path):
 @pytest.mark.parametrize("damage", ["half", "all but one", "one bit", "empty", "older", "binary"])
 def test_damaged_files_are_computed_anew(cache, damage):
     cache.fetch("a", Computer('{"x": 1}'))
-    path = cache.folder / "a.json"
+    path = cache.folder / "a.txt"
     whole = path.read_bytes()
     path.write_bytes(
         {
@@ -250,10 +250,10 @@ def test_damaged_files_are_computed_anew(cache, damage):
 
 
 def test_a_folder_in_the_place_of_a_file_costs_speed_only(cache):
-    (cache.folder / "a.json").mkdir(parents=True)
+    (cache.folder / "a.txt").mkdir(parents=True)
     assert cache.fetch("a", Computer()) == "answer"
     assert cache.fetch("a", never) == "answer"
-    assert files(cache.folder) == {"a.json"}
+    assert files(cache.folder) == {"a.txt"}
 
 
 def test_a_file_in_the_place_of_the_folder_costs_speed_only(tmp_path):
@@ -277,7 +277,7 @@ def test_a_read_only_or_full_disk_costs_speed_only(cache, monkeypatch, broken):
     assert again.fetch("a", never) == "kept"
     assert again.fetch("b", Computer()) == "answer"
     assert again.fetch("b", never) == "answer"
-    assert "a.json" in files(cache.folder)
+    assert "a.txt" in files(cache.folder)
     assert not [name for name in files(cache.folder) if name.endswith(".part")]
 
 
