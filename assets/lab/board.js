@@ -28,9 +28,13 @@ function isRight({ sample: { label } }, model, index) {
 const classNames = (bundle, classes) => classes.map((k) => shortName(bundle.dataset.classes[k])).join(", ") || "none of the classes";
 const answerColour = (classes) => (classes.length ? classColour(classes[0]) : "var(--lab-line)");
 
-/** The head of each column: what the network sees, its name, and its answer. */
-function buildModelRow(row, orbit) {
+/**
+ * The head of each column: what the network sees, its name, and its answer. `keys` repeats the names
+ * and answers in short beside the dial, which stays in view on a phone.
+ */
+function buildModelRow(row, keys, orbit) {
   const { bundle } = orbit;
+  keys.replaceChildren();
   const hasLabel = bundle.sample.label !== null;
   row.replaceChildren(make("div", { class: "lab-gutter" }, make("span", { class: "lab-small", text: "The network sees" })));
   const cells = bundle.models.map((model) => {
@@ -38,21 +42,25 @@ function buildModelRow(row, orbit) {
     const swatch = make("i", { class: "lab-swatch" });
     const answer = make("span");
     const verdict = make("span", { class: "lab-verdict" });
+    const brief = make("span");
+    keys.append(make("div", {}, lineKey(model), make("b", { text: model.short }), brief));
     row.append(make("div", { class: "lab-model" }, canvas, make("div", {},
       make("h3", {}, lineKey(model), model.title),
       make("p", { class: "lab-answer" }, swatch, answer), verdict)));
-    return { model, swatch, answer, verdict, context: canvas.getContext("2d") };
+    return { model, swatch, answer, verdict, brief, context: canvas.getContext("2d") };
   });
   return ({ index }) => {
-    for (const { model, swatch, answer, verdict, context } of cells) {
+    for (const { model, swatch, answer, verdict, brief, context } of cells) {
       const classes = answered(model, index);
       context.putImageData(orbit.colour[index], 0, 0);
       swatch.style.background = answerColour(classes);
       answer.textContent = classNames(bundle, classes);
+      brief.textContent = answer.textContent;
       if (!hasLabel) continue;
       const right = isRight(bundle, model, index);
       verdict.textContent = right ? "✓ right" : "✗ wrong";
       verdict.classList.toggle("is-wrong", !right);
+      brief.textContent = `${right ? "✓" : "✗"} ${answer.textContent}`;
     }
   };
 }

@@ -122,7 +122,7 @@ function polarPlot({ bundle, subject, width, onAngle }) {
   const { models, angles_deg: angles } = bundle;
   const size = Math.min(width, 320);
   const centre = size / 2;
-  const radius = centre - 26;
+  const radius = centre - 32;
   const place = (angleDeg, r) => {
     const angle = (angleDeg * Math.PI) / 180;
     return [centre - Math.sin(angle) * r * radius, centre - Math.cos(angle) * r * radius];
@@ -136,7 +136,7 @@ function polarPlot({ bundle, subject, width, onAngle }) {
   }
   for (const angle of [0, 90, 180, 270]) {
     const [x2, y2] = place(angle, 1);
-    const [tx, ty] = place(angle, 1 + 14 / radius);
+    const [tx, ty] = place(angle, 1 + 18 / radius);
     plot.append(draw("line", { x1: centre, y1: centre, x2, y2, class: "lab-grid" }));
     plot.append(text(tx, ty + 4, `${angle}°`, { class: "lab-tick", "text-anchor": "middle" }));
   }

@@ -82,7 +82,7 @@ async function preload(orbit, ticket) {
 function present(orbit) {
   const { bundle } = orbit;
   shown = { orbit, state, subject: subjectOf(bundle) };
-  shown.paintModels = buildModelRow(ui.modelRow, orbit);
+  shown.paintModels = buildModelRow(ui.modelRow, ui.keys, orbit);
   shown.paintAnswers = buildAnswers(ui.answers, orbit);
   shown.features = buildFeatures(ui.featureRow, orbit, (channel) => changeView({ channel }));
   shown.cams = buildCams(ui.camRow, orbit);
@@ -101,7 +101,8 @@ function present(orbit) {
 }
 
 function drawPlots() {
-  const { orbit: { bundle }, subject } = shown;
+  const { orbit, subject } = shown;
+  const { bundle } = orbit;
   const options = { bundle, subject, onAngle: (angleDeg) => { turning.pause(); turnTo(wrapAngle(angleDeg)); } };
   const width = Math.max(280, ui.board.clientWidth); // 0 while Gradio has not laid out the page
   const widths = width < 740 ? [width, Math.min(300, width)] : [width - 336, 300];
@@ -110,6 +111,7 @@ function drawPlots() {
   ui.straight.replaceChildren(legend(bundle.models), shown.plots[0].node, answersLegend(bundle));
   ui.polar.replaceChildren(shown.plots[1].node);
   ui.equivariance.replaceChildren(shown.errors.node);
+  shown.errors.describe(orbit.angles.indexOf(state.angle));
   shown.plotWidth = ui.board.clientWidth;
 }
 
