@@ -16,7 +16,7 @@ from sre.evaluation import decide, probabilities
 from sre.explanation import compute_cams, trace
 from sre.protocols import find_protocol, prepare, present_orbit
 from sre.resnet import STAGES, ResNet
-from sre.symmetry import disc_mask, relative_error, rotate_each, rotate_orbit
+from sre.symmetry import Interpolation, disc_mask, relative_error, rotate_each, rotate_orbit
 
 ANGLES_DEG = tuple(float(a) for a in range(0, 360, 5))
 STRONGEST = 8  # channels shown of a stage, besides their mean
@@ -68,9 +68,7 @@ class OrbitView:
     label: int | tuple[int, ...] | None  # the true class, or 0/1 a label; None: not known
     side_px: int
     seen: np.ndarray  # uint8 (angles, S, S, C): what the networks see, before normalising
-    interpolation_error: (
-        np.ndarray
-    )  # (angles,): of turning to and back alone, the floor of all else
+    interpolation_error: np.ndarray  # (angles,): of turning to and back alone, the floor of all
     models: tuple[ModelView, ...]
 
     @property
@@ -120,7 +118,8 @@ def study_orbit(
 
     CAMs explain ``target`` or, by default, what each network predicts upright.
 
-    Raises: CheckpointError: a checkpoint cannot be loaded, or takes other images
+    Raises: CheckpointError: a checkpoint cannot be loaded, takes other images, does not fit the
+            others, or answers with infinite numbers
         SettingError: the target is no class; UnknownNameError: no such protocol
         Dropped: ``is_wanted`` has become false between two networks
     """
@@ -128,25 +127,33 @@ def study_orbit(
     loaded = [load_fresh(path, device) for path in checkpoints]
     if not loaded:
         raise CheckpointError("no checkpoint was given; train one, or choose another data set")
-    channels = 3 if image.ndim == 3 else 1
+    channels, first = 3 if image.ndim == 3 else 1, loaded[0][1]
     for path, (_, card) in zip(checkpoints, loaded, strict=True):
         if card.in_channels != channels:
             raise CheckpointError(
                 f"{path.name} takes images of {card.in_channels} channels, this one has {channels};"
                 " choose another data set"
             )
+        if (card.classes, card.side_px) != (first.classes, first.side_px):
+            raise CheckpointError(
+                f"{path.name} has other classes or another image side than {checkpoints[0].name}; "
+                "train both alike"
+            )
         if target is not None and not 0 <= target < len(card.classes):
             raise SettingError(
                 f"the class to explain must be from 0 to {len(card.classes) - 1}, got {target}"
             )
-    side = loaded[0][1].side_px
-    pixels = prepare(image[None], chosen, side_px=side).to(device)
+    pixels = prepare(image[None], chosen, side_px=first.side_px).to(device)
     x = present_orbit(pixels, chosen, ANGLES_DEG)
     models = []
-    for model, card in loaded:
+    for path, (model, card) in zip(checkpoints, loaded, strict=True):
         if not is_wanted():
             raise Dropped("the visitor has moved on; ask again if you still want it")
         models.append(_trace_orbit(model, card, x, target))
+        if not _is_finite(models[-1]):
+            raise CheckpointError(
+                f"{path.name} answers this image with numbers that are not finite; train it again"
+            )
     seen = ((x * 0.5 + 0.5).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     return OrbitView(
         np.array(ANGLES_DEG),
@@ -154,7 +161,7 @@ def study_orbit(
         label,
         x.shape[-1],
         seen,
-        _interpolation_error(x[:1]),
+        _interpolation_error(x[:1], chosen.interpolation),
         tuple(models),
     )
 
@@ -206,8 +213,18 @@ def _equivariance_error(maps: Float[Tensor, "angles c h w"]) -> np.ndarray:
     return error.cpu().numpy()
 
 
-def _interpolation_error(seen: Float[Tensor, "1 C S S"]) -> np.ndarray:
-    there = rotate_orbit(seen, list(ANGLES_DEG))
+def _is_finite(view: ModelView) -> bool:
+    found = [view.probabilities]
+    for stage in view.stages:
+        found += [stage.features, stage.cam, stage.equivariance_error]
+    return all(bool(np.isfinite(values).all()) for values in found)
+
+
+def _interpolation_error(
+    seen: Float[Tensor, "1 C S S"], interpolation: Interpolation
+) -> np.ndarray:
+    # There as the image is turned, and back as maps are, which is bilinearly.
+    there = rotate_orbit(seen, list(ANGLES_DEG), interpolation=interpolation)
     back = rotate_each(there, [-angle for angle in ANGLES_DEG])
     return relative_error(back, seen, _mask(seen)).cpu().numpy()
 
