@@ -35,7 +35,7 @@ class _Parser(argparse.ArgumentParser):
     """Refuses in one sentence, without the usage before it."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; --help lists what is allowed\n")
+        self.exit(2, f"{self.prog}: {message}\n")
 
 
 def read_options(arguments: list[str]) -> Options:

@@ -67,7 +67,13 @@ def visit(tab: Page, address: str) -> list[float]:
 def drag_slider(tab: Page) -> dict[str, object]:
     """Drag the slider back and forth; count paints and requests."""
     tab.wait_for_timeout(2000)  # all stages are decoded by then
-    box = tab.locator("[data-ref=slider]").bounding_box()
+    tab.locator(
+        "[data-ref=galleryButton]"
+    ).click()  # closes the panel, which pushes the slider down
+    slider = tab.locator("[data-ref=slider]")
+    slider.scroll_into_view_if_needed()
+    tab.wait_for_timeout(300)
+    box = slider.bounding_box()
     requests = []
     tab.on("request", lambda request: requests.append(request.url))
     before = tab.evaluate("window.sreLab.paints")

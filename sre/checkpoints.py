@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import lru_cache
 from pathlib import Path
 from types import UnionType
 from typing import get_args, get_origin
@@ -225,14 +226,23 @@ def _build(card: CheckpointCard) -> ResNet:
 
 
 def list_checkpoints(folder: Path) -> dict[Path, CheckpointCard]:
-    """Read the cards of all sound checkpoints in a folder, in the order of their names."""
+    """Read the cards of all sound checkpoints in a folder, in the order of their names.
+
+    A card is read again only if its file has changed: the page asks for the list with every image.
+    """
     found = {}
     for path in sorted(folder.glob("*.safetensors")):
         try:
-            found[path] = load_card(path)
-        except CheckpointError:
+            stamp = path.stat()
+            found[path] = _card_of(path, stamp.st_mtime_ns, stamp.st_size)
+        except (CheckpointError, OSError):
             continue  # loading it by name says what is wrong; a list shows what there is
     return found
+
+
+@lru_cache(maxsize=256)
+def _card_of(path: Path, mtime_ns: int, size: int) -> CheckpointCard:
+    return load_card(path)
 
 
 def _read(path: Path, *, with_state: bool) -> tuple[CheckpointCard, dict[str, torch.Tensor]]:

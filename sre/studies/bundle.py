@@ -22,10 +22,11 @@ from sre.resnet import STAGES
 from sre.studies.orbit import ModelView, OrbitView, StageView
 
 VERSION = 3
-LIMIT_BYTES = 400_000
+LIMIT_BYTES, SPARE_BYTES = 400_000, 1_000  # of the bundle; for the sample's name, put in later
 QUALITIES = (70, 55, 42, 30, 18, 8)  # of AVIF: the first with which the bundle fits
 SIDES = {"mean": 32, "features": 16, "cam": 32}  # px at most, of the maps shown
 INPUT_SIDE = 64  # px at most, of the turned image
+PICTURE_QUALITY = 80  # of the turned image, if it fits
 LOSSLESS_SIDE = 4  # px: the few pixels of the last stages matter, and cost little
 TITLES = {
     "sre": ("SRE-CNN", "SRE"),
@@ -54,10 +55,9 @@ def pack_orbit(view: OrbitView, *, key: str, dataset: Json, sample: Json) -> str
     scales = {kind: _shared_scales(view, kind) for kind in _KINDS}
     with ThreadPoolExecutor(2) as pool:  # the encoder lets go of the interpreter's lock
         for quality in QUALITIES:
-            text = json.dumps(
-                _bundle(view, key, dataset, sample, scales, quality, pool), separators=(",", ":")
-            )
-            if len(text.encode()) <= LIMIT_BYTES:
+            bundle = _bundle(view, key, dataset, sample, scales, quality, pool)
+            text = json.dumps(bundle, separators=(",", ":"), allow_nan=False)
+            if len(text) <= LIMIT_BYTES - SPARE_BYTES:  # it is ASCII
                 return text
     raise ValueError(
         f"the bundle takes {len(text)} bytes at the lowest quality, over {LIMIT_BYTES}"
@@ -103,7 +103,10 @@ def _bundle(
         },
         "angles_deg": [round(a) for a in view.angles_deg.tolist()],
         "side": view.side_px,
-        "input": picture_sheet(view.seen[..., 0] if view.seen.shape[-1] == 1 else view.seen),
+        "input": picture_sheet(
+            view.seen[..., 0] if view.seen.shape[-1] == 1 else view.seen,
+            quality=min(PICTURE_QUALITY, 4 * quality),
+        ),
         "target": {"class": view.models[0].target, "same": len(targets) == 1},
         "headline": view.headline,
         "interpolation_error": _rounded(view.interpolation_error),
@@ -186,7 +189,7 @@ def _reduced(maps: np.ndarray, most_px: int) -> np.ndarray:
     return F.adaptive_avg_pool2d(torch.from_numpy(maps), -(-side // factor)).numpy()
 
 
-def picture_sheet(images: np.ndarray) -> Json:
+def picture_sheet(images: np.ndarray, *, quality: int = PICTURE_QUALITY) -> Json:
     """Lay pictures, uint8 (n, S, S) or (n, S, S, 3), out on a grid, nearly without visible loss."""
     colours = images if images.ndim == 4 else images[..., None]
     planes = np.ascontiguousarray(colours.transpose(3, 0, 1, 2)).astype(np.float32)
@@ -194,7 +197,7 @@ def picture_sheet(images: np.ndarray) -> Json:
     side = small.shape[1]
     tile = -(-side // 4) * 4
     padded = np.pad(small, ((0, 0), (0, tile - side), (0, tile - side), (0, 0)), mode="edge")
-    return _sheet(padded if images.ndim == 4 else padded[..., 0], tile, side, 80)
+    return _sheet(padded if images.ndim == 4 else padded[..., 0], tile, side, quality)
 
 
 def _sheet(tiles: np.ndarray, tile: int, side: int, quality: int | None) -> Json:

@@ -19,6 +19,7 @@ from sre.resnet import STAGES, ResNet
 from sre.symmetry import Interpolation, disc_mask, relative_error, rotate_each, rotate_orbit
 
 ANGLES_DEG = tuple(float(a) for a in range(0, 360, 5))
+PASS_ANGLES = 36
 STRONGEST = 8  # channels shown of a stage, besides their mean
 
 
@@ -183,14 +184,20 @@ def _load(path: Path, device: str, stamp: int) -> tuple[ResNet, CheckpointCard]:
 def _trace_orbit(
     model: ResNet, card: CheckpointCard, x: Float[Tensor, "angles C S S"], target: int | None
 ) -> ModelView:
-    traced = trace(model, x)
-    found = probabilities(traced.logits.detach(), is_multi_label=card.is_multi_label)
-    found = found.cpu().numpy()
-    target = int(found[0].argmax()) if target is None else target
-    cams = compute_cams(traced, targets=target)
+    # In two halves: what the way back needs of all 72 at width 64 is half a gigabyte.
+    logits, features, cams = [], {name: [] for name in STAGES}, {name: [] for name in STAGES}
+    for half in x.split(PASS_ANGLES):
+        traced = trace(model, half)
+        logits.append(traced.logits.detach())
+        target = int(logits[0][0].argmax()) if target is None else target
+        for name, cam in compute_cams(traced, targets=target).items():
+            cams[name].append(cam)
+            features[name].append(traced.features[name].detach())
+        del traced
+    found = probabilities(torch.cat(logits), is_multi_label=card.is_multi_label).cpu().numpy()
     stages = []
     for name in STAGES:
-        maps = traced.features[name].detach()
+        maps, cam = torch.cat(features.pop(name)), torch.cat(cams[name])
         strongest = maps.abs().mean((0, 2, 3)).topk(min(STRONGEST, maps.shape[1])).indices
         shown = torch.cat([maps.mean(1, keepdim=True), maps[:, strongest]], 1).transpose(0, 1)
         stages.append(
@@ -198,7 +205,7 @@ def _trace_orbit(
                 name,
                 tuple(strongest.tolist()),
                 shown.cpu().numpy(),
-                cams[name].cpu().numpy(),
+                cam.cpu().numpy(),
                 _equivariance_error(maps),
             )
         )
