@@ -46,8 +46,10 @@ def test_dark_is_dark(new_page):
     assert brightness(".lab-headline", "color") > 600
 
 
-@pytest.mark.parametrize("width", [320, 390, 700, 1024, 1920])
-@pytest.mark.parametrize("dataset", ["cells", "digits"])
+@pytest.mark.parametrize(
+    ("width", "dataset"),
+    [(320, "cells"), (390, "cells"), (390, "digits"), (700, "cells"), (1920, "cells")],
+)
 def test_no_sideways_scroll(new_page, width, dataset):
     page = new_page(width=width).open(f"dataset={dataset}")
     page.tab.get_by_role("button", name="Data set").click()
