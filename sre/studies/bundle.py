@@ -91,6 +91,10 @@ def _bundle(
         for model, row in zip(view.models, jobs, strict=True)
     ]
     targets = {m.target for m in view.models}
+    picture = picture_sheet(
+        view.seen[..., 0] if view.seen.shape[-1] == 1 else view.seen,
+        quality=min(PICTURE_QUALITY, 4 * quality),
+    )
     return {
         "version": VERSION,
         "key": key,
@@ -102,11 +106,8 @@ def _bundle(
             "description": protocol.description,
         },
         "angles_deg": [round(a) for a in view.angles_deg.tolist()],
-        "side": view.side_px,
-        "input": picture_sheet(
-            view.seen[..., 0] if view.seen.shape[-1] == 1 else view.seen,
-            quality=min(PICTURE_QUALITY, 4 * quality),
-        ),
+        "side": picture["side"],
+        "input": picture,
         "target": {"class": view.models[0].target, "same": len(targets) == 1},
         "headline": view.headline,
         "interpolation_error": _rounded(view.interpolation_error),

@@ -348,8 +348,8 @@ HALF = [3, 4] * 36
             3,
             {"SRE": RIGHT, "CNN": HALF, "rotation": ONCE},
             "Over the full turn SRE changes its mind 0 times, the CNN changes its mind 36 times "
-            "and the rotation-trained CNN changes its mind 1 time. Right answers: SRE at 100%, the CNN "
-            "at 50% and the rotation-trained CNN at 99% of the angles.",
+            "and the rotation-trained CNN changes its mind 1 time. Right answers: SRE at 100%, "
+            "the CNN at 50% and the rotation-trained CNN at 99% of the angles.",
         ),
         (
             3,
