@@ -16,18 +16,27 @@ from sre.checkpoints import CheckpointCard, list_checkpoints
 from sre.data.download import current_progress, download
 from sre.data.store import status
 from sre.data.table import DATASETS, DatasetEntry, find_dataset
-from sre.errors import DataError, Dropped, ImageError, SettingError, SREError
+from sre.errors import CheckpointError, DataError, Dropped, ImageError, SettingError, SREError
 from sre.protocols import find_protocol
 from sre.studies.bundle import VERSION, pack_orbit, picture_sheet
 from sre.studies.cache import TextCache
 from sre.studies.orbit import study_orbit
-from sre.studies.samples import KINDS, check_index, find_sample, list_gallery, load_test
+from sre.studies.samples import (
+    KINDS,
+    FoundView,
+    check_index,
+    find_images,
+    find_sample,
+    list_gallery,
+    load_test,
+)
 from sre.studies.uploads import read_picture
 
 ARMS = ("sre", "plain", "augmented")  # the columns of the page, in their order
 PREFERRED = ("bloodmnist", "pneumoniamnist", "retinamnist", "breastmnist")
 MOST_UPLOADS, MOST_SESSIONS = 256, 4096
 SIZE_PX = 28
+LONGEST_TEXT, LARGEST_WHOLE = 200, 2**53  # beyond this a browser's numbers are not whole
 
 Json = dict[str, Any]
 
@@ -37,6 +46,8 @@ class Lab:
     """The Lab over one data folder and one folder of checkpoints.
 
     Safe from many threads: networks run one request at a time, equal requests share an answer.
+    What comes from a browser may be anything, hence ``object``; what is wrong with it is said by
+    an SREError.
     """
 
     data_dir: Path
@@ -47,8 +58,11 @@ class Lab:
     _uploads: "OrderedDict[str, tuple[np.ndarray, str]]" = field(default_factory=OrderedDict)
     _tickets: "OrderedDict[str, int]" = field(default_factory=OrderedDict)
     _faults: dict[str, str] = field(default_factory=dict)  # of downloads, by data set
+    _fetching: set[str] = field(default_factory=set)  # data sets
     _state: threading.Lock = field(default_factory=threading.Lock)
     _running: threading.Lock = field(default_factory=threading.Lock)
+    # One picture at a time: 50 million pixels take half a gigabyte.
+    _decoding: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self):
         self._cache = TextCache(self.cache_dir / "orbits")
@@ -63,7 +77,7 @@ class Lab:
         ]
         return {"datasets": rows, "start": {"dataset": first[0] if first else "cells", "sample": 0}}
 
-    def gallery(self, dataset: str, label: int | None, offset: int, limit: int) -> Json:
+    def gallery(self, dataset: object, label: object, offset: object, limit: object) -> Json:
         """Some test images of one class or of all, with a sheet of their pictures."""
         view = list_gallery(
             _text(dataset, "dataset"),
@@ -79,60 +93,72 @@ class Lab:
         sheet = picture_sheet(view.images) if len(view.images) else None
         return {"total": view.total, "items": items, "sheet": sheet}
 
-    def find(self, dataset: str, kind: str, after: int | None, protocol: str) -> Json:
+    def find(self, dataset: object, kind: object, after: object, protocol: object) -> Json:
         """A test image of a kind: random, cnn_wrong_turned or sre_wrong."""
+        entry, kind = find_images(_text(dataset, "dataset")), _text(kind, "kind")
         after = None if after is None else _whole(after, "after")
-        with self._running:
-            view = find_sample(
-                _text(dataset, "dataset"),
-                _text(kind, "kind"),
+        protocol = find_protocol(_text(protocol, "protocol")).name
+
+        def look(networks: Sequence[Path]) -> FoundView:
+            return find_sample(
+                entry.name,
+                kind,
                 after=after,
-                protocol=find_protocol(_text(protocol, "protocol")).name,
-                checkpoints=[] if kind == KINDS[0] else list(self._networks(dataset)),
+                protocol=protocol,
+                checkpoints=networks,
                 data_dir=self.data_dir,
             )
+
+        if kind == KINDS[0]:
+            view = look([])
+        else:
+            with self._running:
+                view = look(list(self._networks(entry)))
         return {"index": view.index, "note": view.note}
 
-    def upload(self, data: bytes, name: str, dataset: str) -> Json:
+    def upload(self, data: bytes, name: object, dataset: object) -> Json:
         """Take a picture of the visitor's own; it is kept in memory, under a token, for a while."""
-        entry = find_dataset(_text(dataset, "dataset"))
-        picture = read_picture(data, channels=entry.channels, side_px=SIZE_PX)
+        entry = find_images(_text(dataset, "dataset"))
+        with self._decoding:
+            picture = read_picture(data, channels=entry.channels, side_px=SIZE_PX)
         token = secrets.token_hex(16)
         with self._state:
             self._uploads[token] = (picture, entry.name)
             while len(self._uploads) > MOST_UPLOADS:
                 self._uploads.popitem(last=False)
+        shown = "".join(c for c in str(name) if c.isprintable())[:80]
         note = f"Cropped to its central square and reduced to {SIZE_PX} px."
-        return {"token": token, "name": str(name)[:80], "note": note}
+        return {"token": token, "name": shown, "note": note}
 
     def orbit(
         self,
-        dataset: str,
-        sample: int | None,
-        upload: str | None,
-        protocol: str,
-        target: int | None,
-        ticket: int,
-        session: str,
+        dataset: object,
+        sample: object,
+        upload: object,
+        protocol: object,
+        target: object,
+        ticket: object,
+        session: object,
     ) -> Json:
         """The bundle of one sample; dropped if the session has asked for another meanwhile.
 
-        Args: ticket: counts a session's requests; session: empty for callers that ask once
+        Args: sample: a number; upload: a token instead, or None; target: a class, or None;
+            ticket: counts a session's requests; session: empty for callers that ask once
         Raises: SREError: what was wrong with the request; Dropped: as above
         """
-        entry = find_dataset(_text(dataset, "dataset"))
+        entry = find_images(_text(dataset, "dataset"))
         name = find_protocol(_text(protocol, "protocol")).name
         target = None if target is None else _whole(target, "target")
-        session, ticket = _text(session, "session")[:64], _whole(ticket, "ticket")
+        session, ticket = _text(session, "session"), _whole(ticket, "ticket")
         image, label, described = self._sample(entry, sample, upload)
-        networks = self._networks(entry.name)
+        networks, of_set = self._networks(entry), self._described(entry)
         if not networks:
             raise SettingError(
                 f"{entry.title} has no checkpoint yet; train one with: python -m sre train "
                 f"{entry.name} sre_resnet18"
             )
         self._note_ticket(session, ticket)
-        key = _key(image, label, name, target, networks)
+        key = _key(image, list(networks), [label, name, target, of_set])
 
         def compute(is_wanted: Any) -> str:
             with self._running:
@@ -147,7 +173,7 @@ class Lab:
                     device=self.device,
                     is_wanted=is_wanted,
                 )
-            return pack_orbit(view, key=key, dataset=self._described(entry), sample={})
+            return pack_orbit(view, key=key, dataset=of_set, sample={})
 
         text = self._cache.fetch(key, compute, is_wanted=lambda: self._is_newest(session, ticket))
         # One picture may be several samples', so what names this one stays out of the cache.
@@ -157,20 +183,23 @@ class Lab:
             "target": bundle["target"] | {"chosen": target is not None},
         }
 
-    def download(self, dataset: str) -> Json:
+    def download(self, dataset: object) -> Json:
         """Begin to fetch a data set, or join whoever does; see download_progress."""
         entry = find_dataset(_text(dataset, "dataset"))
         entry.archive(SIZE_PX)  # refuses what is built in
         with self._state:
+            is_first = entry.name not in self._fetching
+            self._fetching.add(entry.name)
             self._faults.pop(entry.name, None)
-        threading.Thread(target=self._download, args=(entry,), daemon=True).start()
+        if is_first:
+            threading.Thread(target=self._download, args=(entry,), daemon=True).start()
         return {"done": 0, "total": None, "state": "running", "message": "waiting for the server"}
 
-    def download_progress(self, dataset: str) -> Json:
+    def download_progress(self, dataset: object) -> Json:
         """How far a download is: running, done, error (with its sentence) or idle."""
         entry = find_dataset(_text(dataset, "dataset"))
         with self._state:
-            fault = self._faults.get(entry.name)
+            fault, is_fetching = self._faults.get(entry.name), entry.name in self._fetching
         if fault is not None:
             return {"done": 0, "total": None, "state": "error", "message": fault}
         if entry.source == "built-in":
@@ -184,7 +213,7 @@ class Lab:
                 "message": progress.message,
             }
         is_there = status(entry, data_dir=self.data_dir) != "missing"
-        state = "done" if is_there else "running" if progress else "idle"
+        state = "running" if is_fetching else "done" if is_there else "idle"
         return {"done": 0, "total": None, "state": state, "message": ""}
 
     def _download(self, entry: DatasetEntry) -> None:
@@ -193,6 +222,9 @@ class Lab:
         except SREError as error:
             with self._state:
                 self._faults[entry.name] = str(error)
+        finally:
+            with self._state:
+                self._fetching.discard(entry.name)
 
     def _row(self, entry: DatasetEntry, cards: dict[Path, CheckpointCard]) -> Json:
         found, note = "missing", ""
@@ -216,7 +248,7 @@ class Lab:
             "licence": entry.licence,
             "citation": entry.citation,
             "description": entry.description,
-            "checkpoints": sum(c.dataset == entry.name and c.arm in ARMS for c in cards.values()),
+            "checkpoints": sum(_is_shown(card, entry) for card in cards.values()),
             "note": note,
         }
 
@@ -238,13 +270,15 @@ class Lab:
             "note": notes.get(found, ""),
         }
 
-    def _networks(self, dataset: str) -> dict[Path, CheckpointCard]:
+    def _networks(self, entry: DatasetEntry) -> dict[Path, CheckpointCard]:
         """The checkpoints that the page compares: the narrowest of each arm, in the arms' order."""
         cards = list_checkpoints(self.checkpoints_dir)
         chosen = {}
         for arm in ARMS:
             of_arm = [
-                (c.width, p) for p, c in cards.items() if c.dataset == dataset and c.arm == arm
+                (card.width, path)
+                for path, card in cards.items()
+                if card.arm == arm and _is_shown(card, entry)
             ]
             if of_arm:
                 path = min(of_arm)[1]
@@ -252,7 +286,7 @@ class Lab:
         return chosen
 
     def _sample(
-        self, entry: DatasetEntry, sample: int | None, upload: str | None
+        self, entry: DatasetEntry, sample: object, upload: object
     ) -> tuple[np.ndarray, int | tuple[int, ...] | None, Json]:
         if upload is not None:
             with self._state:
@@ -282,25 +316,43 @@ class Lab:
             return ticket >= self._tickets.get(session, ticket)
 
 
-def _key(
-    image: np.ndarray,
-    label: object,
-    protocol: str,
-    target: int | None,
-    networks: dict[Path, CheckpointCard],
-) -> str:
-    stamps: Sequence[object] = [(p.name, p.stat().st_mtime_ns, p.stat().st_size) for p in networks]
-    settings = repr((VERSION, image.shape, label, protocol, target, stamps))
-    return hashlib.sha256(image.tobytes() + settings.encode()).hexdigest()[:32]
+def _is_shown(card: CheckpointCard, entry: DatasetEntry) -> bool:
+    """Tell whether a checkpoint is of a data set as it is now, and has a column on the page."""
+    ours = (entry.name, entry.classes, entry.channels, entry.is_multi_label)
+    return card.arm in ARMS and ours == (
+        card.dataset,
+        card.classes,
+        card.in_channels,
+        card.is_multi_label,
+    )
+
+
+def _key(image: np.ndarray, networks: Sequence[Path], settings: Sequence[object]) -> str:
+    """Name an answer by all that it hangs on.
+
+    Raises: CheckpointError: a file has gone since it was listed
+    """
+    try:
+        stamps = [(path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in networks]
+    except OSError as error:
+        raise CheckpointError("a checkpoint has just been removed; ask again") from error
+    rest = json.dumps([VERSION, image.shape, stamps, *settings])
+    return hashlib.sha256(image.tobytes() + rest.encode()).hexdigest()[:32]
 
 
 def _whole(value: object, name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise SettingError(f"{name} must be a whole number, got {str(value)[:40]!r}")
+    if abs(value) > LARGEST_WHOLE:
+        raise SettingError(f"{name} must be a whole number of at most 2**53, got a larger one")
     return value
 
 
 def _text(value: object, name: str) -> str:
     if not isinstance(value, str):
         raise SettingError(f"{name} must be a text, got {str(value)[:40]!r}")
+    if len(value) > LONGEST_TEXT:
+        raise SettingError(
+            f"{name} must be a text of at most {LONGEST_TEXT} characters, got {len(value)}"
+        )
     return value

@@ -8,7 +8,7 @@ import numpy as np
 
 from sre.data.split import Split
 from sre.data.store import load_split
-from sre.data.table import find_dataset
+from sre.data.table import DatasetEntry, find_dataset
 from sre.errors import CheckpointError, SettingError
 from sre.evaluation import FEW_ANGLES_DEG, classify, decide
 from sre.protocols import find_protocol
@@ -36,15 +36,25 @@ class FoundView:
     note: str
 
 
-def load_test(dataset: str, *, data_dir: Path) -> Split:
-    """Load the test images of a 2-D set.
+def find_images(dataset: str) -> DatasetEntry:
+    """Look up a set of images.
 
-    Raises: UnknownNameError, DataError: as load_split; SettingError: the set holds volumes
+    Raises: UnknownNameError: there is none of that name; SettingError: the set holds volumes
     """
     entry = find_dataset(dataset)
     if entry.dimensions != 2:
-        raise SettingError(f"{entry.title} holds volumes, which the Lab does not turn yet")
-    return load_split(dataset, "test", data_dir=data_dir)
+        raise SettingError(
+            f"{entry.title} holds volumes, which the Lab does not turn yet; choose a 2-D data set"
+        )
+    return entry
+
+
+def load_test(dataset: str, *, data_dir: Path) -> Split:
+    """Load the test images of a 2-D set.
+
+    Raises: as find_images, and DataError as load_split
+    """
+    return load_split(find_images(dataset).name, "test", data_dir=data_dir)
 
 
 def check_index(split: Split, index: int) -> int:
@@ -117,11 +127,12 @@ def find_sample(
             return FoundView(int(some[upright.argmax()]), "SRE is wrong here, upright already.")
         turned = np.stack(list(wrong.values())) & ~upright if wrong else np.zeros((1, 1), bool)
         if turned.any():
-            angle, place = np.argwhere(turned.T)[0][::-1]
-            degrees = round(list(wrong)[angle])
+            place = int(turned.any(0).argmax())
+            degrees = round(list(wrong)[turned[:, place].argmax()])
             return FoundView(
                 int(some[place]),
-                f"The CNN is right upright, and wrong at {degrees}°, among others.",
+                f"The CNN is right upright, and wrong at {turned[:, place].sum()} of "
+                f"{len(wrong)} other angles, first at {degrees}°.",
             )
     what = "the CNN gets wrong when turned" if arm == "plain" else "SRE gets wrong"
     raise SettingError(f"none that {what} among the {len(order)} images looked at; try another set")
