@@ -54,13 +54,13 @@ function buildModelRow(row, keys, orbit) {
       const classes = answered(model, index);
       context.putImageData(orbit.colour[index], 0, 0);
       swatch.style.background = answerColour(classes);
-      answer.textContent = classNames(bundle, classes);
-      brief.textContent = answer.textContent;
+      const words = classNames(bundle, classes);
+      setText(answer, words);
+      const right = hasLabel && isRight(bundle, model, index);
+      setText(brief, hasLabel ? `${right ? "✓" : "✗"} ${words}` : words);
       if (!hasLabel) continue;
-      const right = isRight(bundle, model, index);
-      verdict.textContent = right ? "✓ right" : "✗ wrong";
+      setText(verdict, right ? "✓ right" : "✗ wrong");
       verdict.classList.toggle("is-wrong", !right);
-      brief.textContent = `${right ? "✓" : "✗"} ${answer.textContent}`;
     }
   };
 }
@@ -100,7 +100,7 @@ function buildAnswers(table, { bundle }) {
       const classes = answered(model, index);
       bars[m].forEach(({ bar, fill, number }, k) => {
         fill.style.transform = `scaleX(${row[k]})`;
-        number.textContent = wholePercent(row[k]);
+        setText(number, wholePercent(row[k]));
         bar.classList.toggle("is-predicted", classes.includes(k));
       });
     });

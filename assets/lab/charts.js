@@ -238,14 +238,14 @@ function errorPlot({ bundle, width }) {
       const floor = bundle.interpolation_error[index];
       band.setAttribute("y", y(floor));
       band.setAttribute("height", Math.max(1, bottom - y(floor)));
-      bandName.textContent = `interpolation alone: ${figure(floor)}`;
+      setText(bandName, `interpolation alone: ${figure(floor)}`);
       chosen.setAttribute("x", PLOT_LEFT + group * stages.indexOf(stage) + 4);
       for (const { stalk, dot, number, errors } of marks) {
         const at = y(errors[index]);
         stalk.setAttribute("y2", at);
         dot.setAttribute("cy", at);
         dot.classList.toggle("is-exact", errors[index] <= ERROR_FLOOR);
-        number.textContent = hasRoom ? figure(errors[index]) : "";
+        setText(number, hasRoom ? figure(errors[index]) : "");
         number.setAttribute("y", at - 10);
       }
     },

@@ -28,6 +28,11 @@ function pixelCanvas(side, label) {
   return make("canvas", { width: side, height: side, role: "img", "aria-label": label });
 }
 
+/** Change a text only where it differs: laying out anew is what a position costs most. */
+function setText(node, words) {
+  if (node.textContent !== words) node.textContent = words;
+}
+
 /** Elements of the template by their data-ref. */
 function references(root) {
   const found = {};

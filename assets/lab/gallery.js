@@ -9,7 +9,7 @@ function connectGallery(ui, { call, choose, context, complain }) {
   let latest = 0;
 
   async function show() {
-    const { entry, sample } = context();
+    const { entry } = context();
     const ticket = (latest += 1);
     const label = ui.galleryClass.value === "" ? null : Number(ui.galleryClass.value);
     ui.galleryPanel.setAttribute("aria-busy", "true");
@@ -18,22 +18,31 @@ function connectGallery(ui, { call, choose, context, complain }) {
     if (ticket !== latest) return; // another class or page was asked for meanwhile
     ui.galleryPanel.removeAttribute("aria-busy");
     if (page.error) return complain(page.error);
-    ui.galleryThumbs.replaceChildren(...page.items.map((item, i) => thumb(entry, item, pictures[i], item.index === sample)));
+    ui.galleryThumbs.replaceChildren(...page.items.map((item, i) => thumb(entry, item, pictures[i])));
+    mark();
     const last = Math.min(offset + GALLERY_PAGE, page.total);
     ui.galleryCount.textContent = page.total ? `${offset + 1}–${last} of ${page.total}` : "none of this class";
     ui.galleryBack.disabled = offset === 0;
     ui.galleryOn.disabled = last >= page.total;
   }
 
-  function thumb(entry, { index, label }, picture, isCurrent) {
+  function thumb(entry, { index, label }, picture) {
     const names = (Array.isArray(label) ? label.flatMap((on, k) => (on ? [k] : [])) : [label]).map((k) => entry.classes[k]);
     const words = names.join(", ") || "no finding";
     const canvas = make("canvas", { width: picture.width, height: picture.height, "aria-hidden": "true" });
     canvas.getContext("2d").putImageData(picture, 0, 0);
     return make("button", {
       type: "button", class: "lab-thumb", title: `${index}: ${words}`, "aria-label": `Test image ${index}: ${words}`,
-      "aria-current": isCurrent ? "true" : null, onclick: () => choose(index),
+      "data-index": index, onclick: () => choose(index),
     }, canvas, make("span", { text: index }));
+  }
+
+  function mark() {
+    const { entry, sample } = context();
+    for (const node of ui.galleryThumbs.children) {
+      if (shownFor === entry.name && node.dataset.index === String(sample)) node.setAttribute("aria-current", "true");
+      else node.removeAttribute("aria-current");
+    }
   }
 
   ui.galleryClass.addEventListener("change", () => { offset = 0; show(); });
@@ -48,6 +57,11 @@ function connectGallery(ui, { call, choose, context, complain }) {
   });
 
   return {
+    /** Keep in step with the sample on show. */
+    follow() {
+      if (!ui.galleryPanel.hidden && shownFor !== context().entry.name) this.open();
+      else mark();
+    },
     /** Show the page that holds the current data set, from its start if it is a new one. */
     open() {
       const { entry } = context();

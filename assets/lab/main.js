@@ -3,6 +3,7 @@
 const session = Array.from(crypto.getRandomValues(new Uint32Array(4)), (word) => word.toString(16)).join("");
 const opened = new Map(); // orbits by request, newest last: Back and forth cost nothing
 const OPENED_LIMIT = 6;
+const PRELOAD_PAUSE_MS = 250;
 
 let catalogue = null;
 let state = null; // what the visitor asked for
@@ -13,7 +14,8 @@ let addressTimer = 0;
 const setKnob = drawDialRing(ui.dial);
 const dialContext = ui.dialImage.getContext("2d");
 // For tests and for the curious in the console.
-const lab = { paints: 0, angle: 0, paintMs: 0, isReady: false, ticket: 0, shownTicket: 0 };
+// Milliseconds since the last sample was asked for: until its reply, decoded, and painted.
+const lab = { paints: 0, angle: 0, paintMs: 0, isReady: false, ticket: 0, shownTicket: 0, replyMs: 0, decodedMs: 0, shownMs: 0 };
 window.sreLab = lab;
 
 function setWaiting(words) {
@@ -34,10 +36,17 @@ async function show(wanted, { isNew = false } = {}) {
     protocol: state.protocol, target: state.target,
   };
   setWaiting("Turning the image through 72 angles and asking three networks…");
-  const orbit = await openedOrbit(request, ticket);
+  const began = performance.now();
+  let orbit = await openedOrbit(request, ticket);
   if (ticket !== latestTicket || orbit.dropped) return; // the visitor has moved on
-  if (!orbit.error) await orbit.open(state.stage);
+  lab.replyMs = performance.now() - began;
+  if (!orbit.error) {
+    await orbit.open(state.stage).catch((problem) => {
+      orbit = { error: `The pictures cannot be decoded (${problem.message}); use a newer browser` };
+    });
+  }
   if (ticket !== latestTicket) return;
+  lab.decodedMs = performance.now() - began;
   setWaiting(null);
   lab.shownTicket = ticket;
   if (orbit.error) {
@@ -50,6 +59,7 @@ async function show(wanted, { isNew = false } = {}) {
   ui.errors.replaceChildren();
   // Once per new sample an entry in the history, and only when it is really there.
   present(orbit);
+  lab.shownMs = performance.now() - began;
   writeAddress(state, { isNew });
   preload(orbit, ticket);
 }
@@ -71,8 +81,8 @@ async function openedOrbit(request, ticket) {
 /** Decode the other stages while nothing else happens. */
 async function preload(orbit, ticket) {
   for (const name of orbit.bundle.stages) {
+    await new Promise((resolve) => { setTimeout(resolve, PRELOAD_PAUSE_MS); });
     if (ticket !== latestTicket) return;
-    await new Promise((resolve) => { setTimeout(resolve, 60); });
     await orbit.load(name);
   }
 }
@@ -94,6 +104,7 @@ function present(orbit) {
   ui.result.classList.remove("is-waiting");
   drawPlots();
   syncPickers();
+  gallery.follow();
   relabel();
   paint();
   lab.isReady = true;
@@ -140,7 +151,7 @@ function paint() {
   const view = { ...state, angleDeg, index: shown.orbit.angles.indexOf(angleDeg) };
   dialContext.putImageData(shown.orbit.colour[view.index], 0, 0);
   setKnob(angleDeg);
-  ui.angleText.textContent = `${angleDeg}°`;
+  setText(ui.angleText, `${angleDeg}°`);
   ui.slider.value = angleDeg;
   ui.slider.setAttribute("aria-valuetext", `${angleDeg} degrees counter-clockwise`);
   shown.paintModels(view);
@@ -259,9 +270,7 @@ const turning = connectTurning(ui, { turnTo, angle: () => state?.angle ?? 0 });
 const gallery = connectGallery(ui, {
   call, complain,
   context: () => ({ entry: entryOf(state.dataset), sample: state.upload ? null : state.sample }),
-  choose: (sample) => show({ ...state, sample, upload: null, target: null }, { isNew: true }).then(() => {
-    if (!ui.galleryPanel.hidden) gallery.open();
-  }),
+  choose: (sample) => show({ ...state, sample, upload: null, target: null }, { isNew: true }),
 });
 
 segments(ui.stagePicker, "stage", STAGES.map((name) => ({ value: name, text: name.replace("stage", ""), title: stageName(name) })), (stage) => changeView({ stage }));
@@ -273,7 +282,7 @@ segments(ui.channelPicker, "channel",
 segments(ui.mapsPicker, "maps", MAPS_VIEWS, (maps) => changeView({ maps }));
 
 ui.datasetButton.addEventListener("click", () => catalogue && togglePanel(ui.datasetButton, ui.datasetPanel, openDatasets));
-ui.galleryButton.addEventListener("click", () => catalogue && togglePanel(ui.galleryButton, ui.galleryPanel, gallery.open));
+ui.galleryButton.addEventListener("click", () => catalogue && togglePanel(ui.galleryButton, ui.galleryPanel, () => gallery.open()));
 for (const button of element.querySelectorAll("[data-find]")) button.addEventListener("click", () => state && findSample(button));
 for (const radio of ui.protocol.querySelectorAll("input")) {
   radio.addEventListener("change", () => state && show({ ...state, protocol: radio.value }));

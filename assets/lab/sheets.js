@@ -35,8 +35,8 @@ async function decodeValues(sheet) {
   return { ...sheet, src: null, values };
 }
 
-/** Pictures: one ImageData a tile, in colour or in grey. */
-async function decodePictures(sheet, { grey = false } = {}) {
+/** Pictures: one ImageData a tile. */
+async function decodePictures(sheet) {
   const { data, width } = await sheetPixels(sheet);
   const words = new Uint32Array(data.buffer);
   const area = sheet.side * sheet.side;
@@ -46,15 +46,16 @@ async function decodePictures(sheet, { grey = false } = {}) {
     const target = targets[Math.floor(to / area)];
     for (let x = 0; x < sheet.side; x += 1) target[(to % area) + x] = words[from + x];
   });
-  if (grey) pictures.forEach(dropColour);
   return pictures;
 }
 
-function dropColour({ data }) {
+/** A grey copy, to lie under a map in colours. */
+function toGrey({ data, width, height }) {
+  const copy = new ImageData(new Uint8ClampedArray(data), width, height);
   for (let i = 0; i < data.length; i += 4) {
-    const grey = 0.299 * data[i] + 0.587 * data[i + 1] + 0.114 * data[i + 2];
-    data[i] = data[i + 1] = data[i + 2] = grey;
+    copy.data.fill(0.299 * data[i] + 0.587 * data[i + 1] + 0.114 * data[i + 2], i, i + 3);
   }
+  return copy;
 }
 
 /** A bundle with its sheets decoded stage by stage, on first need. */
@@ -62,26 +63,31 @@ function openBundle(bundle) {
   const stages = new Map();
   const orbit = { bundle, angles: bundle.angles_deg, colour: null, grey: null, stage: null };
 
-  async function decodeStage(name) {
-    const models = bundle.models.map((model) => model.stages.find((stage) => stage.name === name));
-    return Promise.all(models.map(async (stage) => ({
-      side: stage.side,
-      channels: stage.channels,
-      mean: await decodeValues(stage.mean), // of all channels, at the stage's own side
-      features: await decodeValues(stage.features), // the eight, perhaps at a smaller side
-      cam: await decodeValues(stage.cam),
-    })));
+  // All at once: the browser decodes pictures on threads of its own.
+  function decodeStage(name) {
+    return Promise.all(bundle.models.map(async (model) => {
+      const stage = model.stages.find((one) => one.name === name);
+      const sheets = [stage.mean, stage.features, stage.cam].map(decodeValues);
+      const [mean, features, cam] = await Promise.all(sheets);
+      // The mean at the stage's own side, the eight channels perhaps at a smaller one.
+      return { side: stage.side, channels: stage.channels, mean, features, cam };
+    }));
   }
+  async function decodeInput() {
+    if (orbit.colour) return;
+    const colour = await decodePictures(bundle.input);
+    [orbit.colour, orbit.grey] = [colour, colour.map(toGrey)];
+  }
+  let wanted = null;
   orbit.load = (name) => {
     if (!stages.has(name)) stages.set(name, decodeStage(name));
     return stages.get(name);
   };
+  /** Make a stage the one to paint; of several asked for at once, the last. */
   orbit.open = async (name) => {
-    [orbit.colour, orbit.grey] = orbit.colour
-      ? [orbit.colour, orbit.grey]
-      : await Promise.all([decodePictures(bundle.input), decodePictures(bundle.input, { grey: true })]);
-    orbit.stage = { name, models: await orbit.load(name), limits: {} };
-    return orbit;
+    wanted = name;
+    const [models] = await Promise.all([orbit.load(name), decodeInput()]);
+    if (wanted === name) orbit.stage = { name, models, limits: {} };
   };
   return orbit;
 }
