@@ -51,6 +51,17 @@ def lab(shelf, tmp_path) -> Lab:
     return Lab(data_dir=tmp_path / "data", cache_dir=tmp_path / "cache", checkpoints_dir=shelf)
 
 
+@pytest.fixture
+def quick_lab(networks, tmp_path) -> Lab:
+    """A Lab with one network, for tests that compute several orbits."""
+    (tmp_path / "one").mkdir()
+    shutil.copy(networks["sre"], tmp_path / "one")
+    folders = {name: tmp_path / name for name in ("data", "cache")}
+    return Lab(
+        data_dir=folders["data"], cache_dir=folders["cache"], checkpoints_dir=tmp_path / "one"
+    )
+
+
 def ask(lab: Lab, **changes: object) -> dict:
     given = {
         "dataset": "digits",
@@ -186,7 +197,7 @@ def test_a_target_is_explained(lab):
         ask(lab, target=10)
 
 
-def test_an_answer_is_kept_and_told_apart_by_all_it_hangs_on(lab, monkeypatch):
+def test_an_answer_is_kept_and_told_apart_by_all_it_hangs_on(quick_lab, monkeypatch):
     computed = []
     study = lab_module.study_orbit
 
@@ -195,13 +206,17 @@ def test_an_answer_is_kept_and_told_apart_by_all_it_hangs_on(lab, monkeypatch):
         return study(*given, **settings)
 
     monkeypatch.setattr(lab_module, "study_orbit", count)
-    first = ask(lab)
-    assert ask(lab) == first
+    first = ask(quick_lab)
+    assert ask(quick_lab) == first
     assert len(computed) == 1
     for change in ({"protocol": "paper"}, {"target": 1}, {"sample": 1}):
-        assert ask(lab, **change)["key"] != first["key"]
+        assert ask(quick_lab, **change)["key"] != first["key"]
     assert len(computed) == 4
-    again = Lab(data_dir=lab.data_dir, cache_dir=lab.cache_dir, checkpoints_dir=lab.checkpoints_dir)
+    again = Lab(
+        data_dir=quick_lab.data_dir,
+        cache_dir=quick_lab.cache_dir,
+        checkpoints_dir=quick_lab.checkpoints_dir,
+    )
     assert ask(again) == first  # a restart
     assert len(computed) == 4
 
@@ -235,11 +250,15 @@ def test_a_checkpoint_that_vanishes_is_a_sentence(lab, monkeypatch):
         ask(lab)
 
 
-def test_damaged_answers_on_disk_are_computed_anew(lab):
-    first = ask(lab)
-    (kept,) = (lab.cache_dir / "orbits").iterdir()
+def test_damaged_answers_on_disk_are_computed_anew(quick_lab):
+    first = ask(quick_lab)
+    (kept,) = (quick_lab.cache_dir / "orbits").iterdir()
     kept.write_bytes(kept.read_bytes()[:-100])
-    again = Lab(data_dir=lab.data_dir, cache_dir=lab.cache_dir, checkpoints_dir=lab.checkpoints_dir)
+    again = Lab(
+        data_dir=quick_lab.data_dir,
+        cache_dir=quick_lab.cache_dir,
+        checkpoints_dir=quick_lab.checkpoints_dir,
+    )
     assert ask(again) == first
 
 
@@ -297,7 +316,7 @@ def test_thirty_requests_at_once_compute_once(lab, monkeypatch):
     assert all(f == found[0] for f in found)
 
 
-def test_networks_run_for_one_request_at_a_time(lab, monkeypatch):
+def test_networks_run_for_one_request_at_a_time(quick_lab, monkeypatch):
     running, most = [], []
     study = lab_module.study_orbit
 
@@ -311,30 +330,30 @@ def test_networks_run_for_one_request_at_a_time(lab, monkeypatch):
 
     monkeypatch.setattr(lab_module, "study_orbit", watch)
     with ThreadPoolExecutor(3) as pool:
-        list(pool.map(lambda n: ask(lab, sample=n), range(3)))
+        list(pool.map(lambda n: ask(quick_lab, sample=n), range(3)))
     assert most == [1, 1, 1]
 
 
-def test_a_newer_ticket_drops_the_older(lab):
+def test_a_newer_ticket_drops_the_older(quick_lab):
     with ThreadPoolExecutor(1) as pool:
-        with lab._running:  # the networks are busy with somebody else
-            older = pool.submit(ask, lab, sample=1, ticket=1, session="me")
-            wait_until(lambda: lab._tickets.get("me") == 1 and lab._cache._flights)
-            lab._note_ticket("me", 2)
+        with quick_lab._running:  # the networks are busy with somebody else
+            older = pool.submit(ask, quick_lab, sample=1, ticket=1, session="me")
+            wait_until(lambda: quick_lab._tickets.get("me") == 1 and quick_lab._cache._flights)
+            quick_lab._note_ticket("me", 2)
         with pytest.raises(Dropped, match=r"^the visitor has moved on; ask again if you still"):
             older.result(WAIT_S)
-    assert ask(lab, sample=1, ticket=2, session="me")["sample"]["index"] == 1
-    assert ask(lab, sample=1, ticket=0, session="other")["sample"]["index"] == 1
+    assert ask(quick_lab, sample=1, ticket=2, session="me")["sample"]["index"] == 1
+    assert ask(quick_lab, sample=1, ticket=0, session="other")["sample"]["index"] == 1
 
 
-def test_a_dropped_visitor_does_not_drop_another(lab):
+def test_a_dropped_visitor_does_not_drop_another(quick_lab):
     with ThreadPoolExecutor(2) as pool:
-        with lab._running:
-            mine = pool.submit(ask, lab, sample=2, ticket=1, session="me")
-            wait_until(lambda: lab._cache._flights)
-            yours = pool.submit(ask, lab, sample=2, ticket=1, session="you")
-            wait_until(lambda: [len(f.wanted) for f in lab._cache._flights.values()] == [2])
-            lab._note_ticket("me", 2)
+        with quick_lab._running:
+            mine = pool.submit(ask, quick_lab, sample=2, ticket=1, session="me")
+            wait_until(lambda: quick_lab._cache._flights)
+            yours = pool.submit(ask, quick_lab, sample=2, ticket=1, session="you")
+            wait_until(lambda: [len(f.wanted) for f in quick_lab._cache._flights.values()] == [2])
+            quick_lab._note_ticket("me", 2)
         assert yours.result(WAIT_S)["sample"]["index"] == 2
         assert mine.result(WAIT_S)["sample"]["index"] == 2
 
@@ -344,10 +363,10 @@ def test_old_tickets_get_what_is_there(lab):
     assert ask(lab, ticket=1, session="me") == first
 
 
-def test_callers_without_a_session_are_never_dropped(lab):
-    ask(lab, sample=3, ticket=9)
-    assert ask(lab, sample=4, ticket=1)["sample"]["index"] == 4
-    assert lab._tickets == {}
+def test_callers_without_a_session_are_never_dropped(quick_lab):
+    ask(quick_lab, sample=3, ticket=9)
+    assert ask(quick_lab, sample=4, ticket=1)["sample"]["index"] == 4
+    assert quick_lab._tickets == {}
 
 
 def test_sessions_are_bounded(lab):
