@@ -12,7 +12,10 @@ from sre.evaluation import classify, decide
 from sre.protocols import find_protocol
 
 FOLDER = Path(__file__).resolve().parent.parent / "checkpoints"
-CARDS = list_checkpoints(FOLDER)
+INDEX = json.loads((FOLDER / "index.json").read_text(encoding="utf-8"))
+# Those of the repository: who trains networks of their own may keep them in the same folder.
+SHIPPED = {FOLDER / row["file"] for row in INDEX}
+CARDS = {path: card for path, card in list_checkpoints(FOLDER).items() if path in SHIPPED}
 DATASETS = ("cells", "digits", "breastmnist", "retinamnist", "pneumoniamnist", "bloodmnist")
 ARMS = ("sre", "plain", "augmented")
 BY_ARM = {(card.dataset, card.arm): card for card in CARDS.values()}
@@ -46,13 +49,13 @@ def test_the_three_are_trained_alike(dataset):
 
 
 def test_they_take_little_room():
-    assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= LIMIT_BYTES
+    assert sum(path.stat().st_size for path in SHIPPED) <= LIMIT_BYTES
 
 
-def test_the_index_names_every_file_and_its_sha256():
-    index = json.loads((FOLDER / "index.json").read_text(encoding="utf-8"))
-    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in CARDS}
-    assert {row["file"]: row["sha256"] for row in index} == found
+def test_the_index_has_the_sha256_of_every_file():
+    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in SHIPPED}
+    assert {row["file"]: row["sha256"] for row in INDEX} == found
+    assert set(CARDS) == SHIPPED
 
 
 def test_the_ordinary_network_has_learned_its_cells():
