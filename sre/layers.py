@@ -8,11 +8,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
-from sre.discs import band_index, disc_conv
+from sre.bands import band_conv, band_index, traceable_band_conv
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
-DISC_SUMS_MIN_KERNEL = 5  # measured: below, and for few channels, the dense kernel is as fast
-DISC_SUMS_MIN_CHANNELS = 8
+BAND_SUMS_MIN_KERNEL = 5  # measured: below, and for few channels, the dense kernel is as fast
+BAND_SUMS_MIN_CHANNELS = 8
 
 
 def band_masks(kernel_size: int, *, circular: bool = True) -> Float[Tensor, "bands k k"]:
@@ -32,8 +32,8 @@ class SREConv2d(nn.Module):
 
     Commutes with the eight symmetries of the pixel grid, exactly where the sampling is symmetric,
     ``(h + 2 * padding - dilation * (kernel_size - 1) - 1) % stride == 0`` and likewise for w;
-    approximately with the angles in between. Computes by sums over discs on a CPU where these
-    are exact and faster (see ``sre.discs``); ``dense=True`` always takes the dense kernel.
+    approximately with the angles in between. Computes by sums over bands on a CPU where these
+    are exact and faster (see ``sre.bands``); ``dense=True`` always takes the dense kernel.
 
     Shape: (B, in_channels, h, w) -> (B, out_channels, h', w'), as nn.Conv2d
     Attributes: weight (out_channels, in_channels / groups, bands); kernel, the dense one
@@ -87,9 +87,9 @@ class SREConv2d(nn.Module):
         self.padding, self.padding_mode = padding, padding_mode
         self.circular, self.dense = circular, dense
         empty = {"device": device, "dtype": dtype}
-        self.weight = nn.Parameter(
-            torch.empty(out_channels, in_channels // groups, len(masks), **empty)
-        )
+        # Stored band by band, as the band sums' matrix products read it.
+        stored = torch.empty(len(masks), in_channels // groups, out_channels, **empty)
+        self.weight = nn.Parameter(stored.permute(2, 1, 0))
         self.bias = nn.Parameter(torch.empty(out_channels, **empty)) if bias else None
         self.register_buffer("masks", masks.to(**empty), persistent=False)
         self.reset_parameters()
@@ -115,8 +115,8 @@ class SREConv2d(nn.Module):
             return tuple(d * (k // 2) for d, k in zip(self.dilation, self.kernel_size, strict=True))
         return _pair(self.padding)
 
-    def takes_disc_sums(self, x: Tensor) -> bool:
-        """Tell whether this input is convolved by sums over discs, or with the dense kernel."""
+    def takes_band_sums(self, x: Tensor) -> bool:
+        """Tell whether this input is convolved by sums over bands, or with the dense kernel."""
         return (
             not self.dense
             and x.device.type == "cpu"
@@ -124,8 +124,8 @@ class SREConv2d(nn.Module):
             and x.dtype in (torch.float32, torch.float64)
             and not torch.is_autocast_enabled("cpu")
             and x.dim() == 4
-            and self.kernel_size[0] >= DISC_SUMS_MIN_KERNEL
-            and self.in_channels >= DISC_SUMS_MIN_CHANNELS
+            and self.kernel_size[0] >= BAND_SUMS_MIN_KERNEL
+            and self.in_channels >= BAND_SUMS_MIN_CHANNELS
             and self.stride == self.dilation == (1, 1)
             and self.groups == 1
             and self.padding_mode == "zeros"
@@ -133,10 +133,12 @@ class SREConv2d(nn.Module):
         )
 
     def forward(self, x: Float[Tensor, "*B in_ch h w"]) -> Float[Tensor, "*B out_ch h2 w2"]:
-        if self.takes_disc_sums(x):
+        if self.takes_band_sums(x):
+            weight = self.weight.permute(2, 1, 0).contiguous()  # no copy, unless someone made one
+            if torch.compiler.is_compiling() or torch.jit.is_tracing():
+                return traceable_band_conv(x, weight, self.bias, self.masks, self.circular)
             x = x.permute(0, 2, 3, 1).contiguous()
-            y = disc_conv(x, self.disc_weight, self.kernel_size[0], self.circular)
-            y = y if self.bias is None else y + self.bias
+            y = band_conv(x, weight, self.bias, self.kernel_size[0], self.circular)
             return y.permute(0, 3, 1, 2)
         if self.padding_mode == "zeros":
             return F.conv2d(
@@ -145,11 +147,6 @@ class SREConv2d(nn.Module):
         rows, columns = self.padding_px
         padded = F.pad(x, (columns, columns, rows, rows), mode=self.padding_mode)
         return F.conv2d(padded, self.kernel, self.bias, self.stride, 0, self.dilation, self.groups)
-
-    @property
-    def disc_weight(self) -> Float[Tensor, "bands in_ch out_ch"]:
-        """The weights of the discs: each band's less the next one's."""
-        return (self.weight - F.pad(self.weight, (0, 1))[..., 1:]).permute(2, 1, 0)
 
     def extra_repr(self) -> str:
         return (

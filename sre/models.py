@@ -1,6 +1,7 @@
 """The table of models: what exists, and how to build it."""
 
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -110,8 +111,24 @@ def count_multiply_adds(model: nn.Module, *, in_channels: int, side: int) -> int
 
 
 def _count_flops(model: nn.Module, x: Tensor) -> int:
-    # PyTorch's counter knows addmm, but not the in-place addmm_ of the disc sums.
-    in_place = {torch.ops.aten.addmm_: lambda _, a, b, **__: 2 * a[0] * a[1] * b[1]}
-    with FlopCounterMode(display=False, custom_mapping=in_place) as counter:
+    # PyTorch's counter knows addmm, but not the in-place addmm_ of the band sums. These add, and
+    # only look like convolutions channel by channel.
+    mapping = {
+        torch.ops.aten.addmm_: lambda _, a, b, **__: 2 * a[0] * a[1] * b[1],
+        torch.ops.aten.convolution: _convolution_flops,
+    }
+    with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
         model(x)
     return counter.get_total_flops()
+
+
+def _convolution_flops(
+    x: Sequence[int],
+    weight: Sequence[int],
+    *settings: object,
+    out_shape: Sequence[int],
+    **_: object,
+) -> int:
+    groups = settings[-1]
+    is_depthwise = groups > 1 and groups == weight[0]
+    return 0 if is_depthwise else 2 * math.prod(out_shape) * math.prod(weight[1:])

@@ -6,6 +6,7 @@ every side, odd or even. So the network is exactly invariant to these if its con
 equivariant, and the two families differ in nothing but the kernels.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -63,8 +64,9 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "B in_ch H W"]) -> Float[Tensor, "B out_ch H2 W2"]:
         x = self.pool(x)
-        inner = F.relu(self.norm1(self.conv1(x)))
-        return F.relu(self.norm2(self.conv2(inner)) + self.shortcut(x))
+        # In place: what is overwritten, no gradient asks for.
+        inner = F.relu_(self.norm1(self.conv1(x)))
+        return F.relu_(self.norm2(self.conv2(inner)).add_(self.shortcut(x)))
 
 
 class ResNet(nn.Module):
@@ -95,7 +97,7 @@ class ResNet(nn.Module):
                 bias=False,
             ),
             nn.BatchNorm2d(width),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
         )
         channels = width
         for stage, (count, kernel_size) in enumerate(zip(blocks, kernel_sizes, strict=True)):
@@ -132,6 +134,34 @@ class ResNet(nn.Module):
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K"]:
         return self.forward_head(self.forward_features(x)[STAGES[-1]])
+
+    def fused(self) -> "ResNet":
+        """Give a copy for inference with batch-norm folded into the convolutions before it.
+
+        The same function as this network in eval mode, to rounding; the copy's numbers are
+        frozen, and this network is left as it is.
+        """
+        twin = copy.deepcopy(self).eval().requires_grad_(False)
+        for module in twin.modules():
+            for conv, norm in _NORMALISED:
+                if isinstance(getattr(module, norm, None), nn.BatchNorm2d):
+                    _fold(getattr(module, conv), getattr(module, norm))
+                    setattr(module, norm, nn.Identity())
+        return twin
+
+
+# Names of the convolutions and of the batch-norms that follow them, in blocks and in sequences.
+_NORMALISED = (("conv1", "norm1"), ("conv2", "norm2"), ("0", "1"))
+
+
+def _fold(conv: nn.Module, norm: nn.BatchNorm2d) -> None:
+    scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+    bias = 0 if conv.bias is None else conv.bias.double()
+    shift = norm.bias.double() + (bias - norm.running_mean.double()) * scale
+    by_output = (-1,) + (1,) * (conv.weight.dim() - 1)
+    weight = (conv.weight.double() * scale.view(by_output)).to(conv.weight.dtype)
+    conv.weight = nn.Parameter(weight, requires_grad=False)
+    conv.bias = nn.Parameter(shift.to(conv.weight.dtype), requires_grad=False)
 
 
 def _initialise(module: nn.Module) -> None:

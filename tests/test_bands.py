@@ -6,31 +6,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sre import discs
-from sre.discs import band_index, disc_conv, disc_rows
+from sre import bands
+from sre.bands import band_conv, band_index, disc_rows
 from sre.symmetry import GRID_ACTIONS
 
 odd = st.integers(1, 7).map(lambda half: 2 * half + 1)  # 3 to 15
 
 
-def dense_kernel(disc_weight: Tensor, kernel_size: int, circular: bool) -> Tensor:
-    """The kernel (O, C, k, k) that the discs add up to, by their definition."""
+def dense_kernel(weight: Tensor, kernel_size: int, circular: bool) -> Tensor:
+    """The kernel (O, C, k, k) that the bands add up to, by their definition."""
     index = torch.from_numpy(band_index(kernel_size, circular).copy())
-    masks = [(index >= 0) & (index <= r) for r in range(len(disc_weight))]
-    return torch.einsum("rco,rhw->ochw", disc_weight, torch.stack(masks).to(disc_weight))
+    masks = [index == band for band in range(len(weight))]
+    return torch.einsum("lco,lhw->ochw", weight, torch.stack(masks).to(weight))
 
 
-def dense_conv(x: Tensor, disc_weight: Tensor, kernel_size: int, circular: bool) -> Tensor:
-    kernel = dense_kernel(disc_weight, kernel_size, circular)
-    y = F.conv2d(x.permute(0, 3, 1, 2), kernel, padding=kernel_size // 2)
+def dense_conv(
+    x: Tensor, weight: Tensor, bias: Tensor | None, kernel_size: int, circular: bool
+) -> Tensor:
+    kernel = dense_kernel(weight, kernel_size, circular)
+    y = F.conv2d(x.permute(0, 3, 1, 2), kernel, bias, padding=kernel_size // 2)
     return y.permute(0, 2, 3, 1)
 
 
-def case(*shape: int, out: int, kernel_size: int, circular: bool) -> tuple[Tensor, Tensor]:
-    bands = len(disc_rows(kernel_size, circular))
-    x = torch.randn(*shape, dtype=torch.float64, requires_grad=True)
-    weight = torch.randn(bands, shape[-1], out, dtype=torch.float64, requires_grad=True)
-    return x, weight
+def case(
+    *shape: int, out: int, kernel_size: int, circular: bool, dtype: torch.dtype = torch.float64
+) -> tuple[Tensor, Tensor, Tensor]:
+    count = len(disc_rows(kernel_size, circular))
+    x = torch.randn(*shape, dtype=dtype, requires_grad=True)
+    weight = torch.randn(count, shape[-1], out, dtype=dtype, requires_grad=True)
+    return x, weight, torch.randn(out, dtype=dtype, requires_grad=True)
 
 
 # Bands
@@ -117,28 +121,48 @@ def test_the_rows_redraw_the_discs(kernel_size, circular):
     channels=st.integers(1, 4),
     out=st.integers(1, 4),
     circular=st.booleans(),
+    has_bias=st.booleans(),
+    dtype=st.sampled_from([torch.float64, torch.float32]),
+    depthwise=st.booleans(),
     small_pixels=st.sampled_from([0, 64]),
     chunk_values=st.sampled_from([1, 2**17]),
     seed=st.integers(0, 2**16),
 )
 def test_equals_the_dense_convolution_in_values_and_gradients(
-    kernel_size, height, width, batch, channels, out, circular, small_pixels, chunk_values, seed
-):
+    kernel_size, height, width, batch, channels, out, circular, has_bias, dtype, depthwise,
+    small_pixels, chunk_values, seed,
+):  # fmt: skip
     torch.manual_seed(seed)
     settings = {"kernel_size": kernel_size, "circular": circular}
-    x, weight = case(batch, height, width, channels, out=out, **settings)
-    expected = dense_conv(x, weight, **settings)
-    upstream = torch.randn_like(expected)
+    x, weight, bias = case(batch, height, width, channels, out=out, dtype=dtype, **settings)
+    wanted, bias = ([x, weight, bias], bias) if has_bias else ([x, weight], None)
+    exact = [t if t is None else t.double() for t in (x, weight, bias)]
+    expected = dense_conv(*exact, **settings)
+    upstream = torch.randn(expected.shape, dtype=dtype)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(discs, "SMALL_PIXELS", small_pixels)
-        patch.setattr(discs, "CHUNK_VALUES", chunk_values)
-        got = disc_conv(x, weight, **settings)
-        grads = torch.autograd.grad(got, [x, weight], upstream)
-    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-11)
-    for grad, wanted in zip(
-        grads, torch.autograd.grad(expected, [x, weight], upstream), strict=True
+        patch.setattr(bands, "SMALL_PIXELS", small_pixels)
+        patch.setattr(bands, "CHUNK_VALUES", chunk_values)
+        patch.setattr(bands, "_convolves_depthwise", lambda x: depthwise)
+        got = band_conv(x, weight, bias, **settings)
+        with torch.no_grad():
+            assert_near(band_conv(x, weight, bias, **settings), expected, dtype)
+        grads = torch.autograd.grad(got, wanted, upstream)
+    assert_near(got, expected, dtype)
+    for grad, right in zip(
+        grads, torch.autograd.grad(expected, wanted, upstream.double()), strict=True
     ):
-        torch.testing.assert_close(grad, wanted, rtol=1e-12, atol=1e-10)
+        assert_near(grad, right, dtype)
+
+
+def assert_near(got: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
+    """To 1e-12 of the largest value in double precision, to 1e-5 in single."""
+    assert got.dtype == dtype
+    if expected.numel() == 0:
+        assert got.shape == expected.shape
+        return
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-5
+    scale = float(expected.detach().abs().amax().clamp_min(1))
+    torch.testing.assert_close(got.double(), expected.double(), rtol=0, atol=tolerance * scale)
 
 
 @pytest.mark.parametrize(("height", "width"), [(4, 3), (9, 10)], ids=["small", "sums"])
@@ -146,32 +170,35 @@ def test_equals_the_dense_convolution_in_values_and_gradients(
 @pytest.mark.parametrize("kernel_size", [3, 5, 7])
 def test_gradients_are_right(kernel_size, circular, height, width):
     settings = {"kernel_size": kernel_size, "circular": circular}
-    x, weight = case(2, height, width, 2, out=3, **settings)
     assert torch.autograd.gradcheck(
-        lambda x, w: disc_conv(x, w, kernel_size, circular), (x, weight), fast_mode=True
+        lambda x, w, b: band_conv(x, w, b, kernel_size, circular),
+        case(2, height, width, 2, out=3, **settings),
+        fast_mode=True,
     )
 
 
 def test_an_unwanted_gradient_is_not_computed():
-    x, weight = case(1, 9, 9, 2, out=3, kernel_size=5, circular=True)
-    (grad,) = torch.autograd.grad(disc_conv(x, weight.detach(), 5, True).sum(), [x])
-    assert grad.shape == x.shape
-    (grad,) = torch.autograd.grad(disc_conv(x.detach(), weight, 5, True).sum(), [weight])
-    assert grad.shape == weight.shape
+    x, weight, bias = case(1, 9, 9, 2, out=3, kernel_size=5, circular=True)
+    for i, wanted in enumerate((x, weight, bias)):
+        given_ = [t if t is wanted else t.detach() for t in (x, weight, bias)]
+        (grad,) = torch.autograd.grad(band_conv(*given_, 5, True).sum(), [given_[i]])
+        assert grad.shape == wanted.shape
 
 
 def test_the_sums_have_no_second_derivative():
-    x, weight = case(1, 9, 9, 2, out=3, kernel_size=5, circular=True)
-    y = disc_conv(x, weight, 5, True).square().sum()
+    x, weight, bias = case(1, 9, 9, 2, out=3, kernel_size=5, circular=True)
+    y = band_conv(x, weight, bias, 5, True).square().sum()
     (grad,) = torch.autograd.grad(y, [x], create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         grad.sum().backward()
 
 
-def test_the_small_matrix_made_while_inferring_serves_training_too():
-    discs._small_matrix.cache_clear()
-    x, weight = case(1, 4, 4, 2, out=3, kernel_size=5, circular=True)
+@pytest.mark.parametrize("side", [4, 9])
+def test_constants_made_while_inferring_serve_training_too(side):
+    bands._small_matrix.cache_clear()
+    bands._depthwise_kernels.cache_clear()
+    x, weight, _ = case(1, side, side, 2, out=3, kernel_size=5, circular=True, dtype=torch.float32)
     with torch.inference_mode():
-        disc_conv(x, weight, 5, True)
-    disc_conv(x, weight, 5, True).sum().backward()
+        band_conv(x, weight, None, 5, True)
+    band_conv(x, weight, None, 5, True).sum().backward()
     assert weight.grad is not None

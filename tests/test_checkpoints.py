@@ -67,8 +67,9 @@ def test_every_model_comes_back_as_it_was(name, in_channels, tmp_path):
     assert not any(p.requires_grad for p in loaded.parameters())
     assert all(v.dtype == torch.float32 for v in loaded.state_dict().values() if v.dim())
     x = torch.randn(2, in_channels, 28, 28)
-    # Half precision has eleven bits.
-    torch.testing.assert_close(loaded(x), model(x), rtol=0.02, atol=0.02)
+    expected = model(x)
+    # Half precision has eleven bits; logits that nearly cancel out lose some of them.
+    assert (loaded(x) - expected).abs().amax() < 0.01 * expected.abs().amax()
     for ours, theirs in zip(loaded.parameters(), model.parameters(), strict=True):
         assert torch.equal(ours, theirs.half().float())
 

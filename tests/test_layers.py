@@ -18,7 +18,7 @@ seeds = st.integers(0, 2**16)
 
 
 def fast_layer(**settings) -> SREConv2d:
-    """A layer that takes the sums over discs."""
+    """A layer that takes the sums over bands."""
     return SREConv2d(8, 3, 5, padding=2, **settings)
 
 
@@ -168,8 +168,8 @@ def test_the_sums_equal_the_dense_way_in_values_and_gradients(
     if channels_last:
         x = x.contiguous(memory_format=torch.channels_last)
     x.requires_grad_()
-    assert fast.takes_disc_sums(x)
-    assert not dense.takes_disc_sums(x)
+    assert fast.takes_band_sums(x)
+    assert not dense.takes_band_sums(x)
     results = []
     for layer in (fast, dense):
         y = layer(x)
@@ -197,7 +197,7 @@ def test_the_sums_equal_the_dense_way_in_values_and_gradients(
 def test_elsewhere_the_dense_kernel_is_taken(settings):
     settings = {"in_channels": 8, "out_channels": 4, "kernel_size": 5, "padding": 2, **settings}
     layer = SREConv2d(**settings)
-    assert not layer.takes_disc_sums(torch.zeros(1, settings["in_channels"], 12, 12))
+    assert not layer.takes_band_sums(torch.zeros(1, settings["in_channels"], 12, 12))
 
 
 @pytest.mark.parametrize("k", [3, 5])

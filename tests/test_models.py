@@ -125,7 +125,7 @@ def test_multiply_adds_of_the_plain_network(side):
     assert counted == plain_multiply_adds(**settings, side=side)
 
 
-def test_multiply_adds_of_the_disc_sums_are_a_twelfth_of_the_dense_kernels():
+def test_multiply_adds_of_the_band_sums_are_a_twelfth_of_the_dense_kernels():
     model = build_model("sre_resnet18", in_channels=3, num_classes=9).eval()
     fast = count_multiply_adds(model, in_channels=3, side=32)
     # Where there is no CPU, the dense kernels are used; the meta device has nothing at all.
@@ -135,7 +135,7 @@ def test_multiply_adds_of_the_disc_sums_are_a_twelfth_of_the_dense_kernels():
 
 
 @pytest.mark.parametrize("out_channels", [3, 16])
-def test_the_disc_sums_take_one_product_a_band(out_channels):
+def test_the_band_sums_take_one_product_a_band(out_channels):
     layer = SREConv2d(8, out_channels, 9, padding=4)
     counted = count_multiply_adds(layer, in_channels=8, side=20)
     assert counted == 5 * 8 * out_channels * 20**2

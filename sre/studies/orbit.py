@@ -178,7 +178,8 @@ def load_fresh(path: Path, device: str = "cpu") -> tuple[ResNet, CheckpointCard]
 
 @lru_cache(maxsize=12)
 def _load(path: Path, device: str, stamp: int) -> tuple[ResNet, CheckpointCard]:
-    return load_checkpoint(path, device=device)
+    model, card = load_checkpoint(path, device=device)
+    return model.fused(), card
 
 
 def _trace_orbit(
