@@ -76,7 +76,7 @@ def server_functions(lab: Callable[[], Any]) -> list[Callable[[Any], Reply]]:
     @replying
     def get_orbit(request: Reply) -> Reply:
         names = ("dataset", "sample", "upload", "protocol", "target", "ticket", "session")
-        return lab().orbit(*fields(request, *names))
+        return lab().packed_orbit(*fields(request, *names))
 
     @replying
     def find_sample(request: Reply) -> Reply:

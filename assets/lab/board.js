@@ -225,7 +225,7 @@ function buildCams(row, { bundle }) {
       cells.forEach(({ over, under }, m) => {
         paintFrame(over, orbit.stage.models[m].cam, options);
         // Turned back, the map lies over the upright image again.
-        under.putImageData(orbit.grey[maps === "as-is" ? index : 0], 0, 0);
+        under.putImageData(orbit.grey(maps === "as-is" ? index : 0), 0, 0);
       });
     },
     label(orbit, { maps, stage }) {

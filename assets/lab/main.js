@@ -4,12 +4,17 @@ const session = Array.from(crypto.getRandomValues(new Uint32Array(4)), (word) =>
 const opened = new Map(); // orbits by request, newest last: Back and forth cost nothing
 const OPENED_LIMIT = 6;
 const PRELOAD_PAUSE_MS = 250;
+const BUSY_AFTER_MS = 150;
+// Parts of the page that are made anew for each orbit.
+const ROWS = ["modelRow", "keys", "answers", "featureRow", "camRow", "straight", "polar", "equivariance", "cost"];
 
 let catalogue = null;
 let state = null; // what the visitor asked for
 let shown = null; // { orbit, state, paint, ... }: what is on the page
 let latestTicket = 0;
 let addressTimer = 0;
+let busyTimer = 0;
+let boardWidth = 0; // as last laid out: to ask for it in the midst of changes would lay out anew
 
 const setKnob = drawDialRing(ui.dial);
 const dialContext = ui.dialImage.getContext("2d");
@@ -20,7 +25,10 @@ window.sreLab = lab;
 
 function setWaiting(words) {
   ui.result.setAttribute("aria-busy", String(words !== null));
-  ui.root.classList.toggle("is-busy", words !== null);
+  clearTimeout(busyTimer);
+  // What comes at once should not flash, and drawing that would delay it.
+  if (words === null) ui.root.classList.remove("is-busy");
+  else busyTimer = setTimeout(() => ui.root.classList.add("is-busy"), BUSY_AFTER_MS);
   if (words !== null && !shown) ui.headline.textContent = words;
 }
 
@@ -40,10 +48,15 @@ async function show(wanted, { isNew = false } = {}) {
   let orbit = await openedOrbit(request, ticket);
   if (ticket !== latestTicket || orbit.dropped) return; // the visitor has moved on
   lab.replyMs = performance.now() - began;
+  let board = null;
   if (!orbit.error) {
-    await orbit.open(state.stage).catch((problem) => {
+    const opening = orbit.open(state.stage); // on threads of the browser's own
+    board = build(orbit);
+    await opening.catch((problem) => {
       orbit = { error: `The pictures cannot be decoded (${problem.message}); use a newer browser` };
     });
+    // The stage may have been picked anew meanwhile.
+    if (ticket === latestTicket && orbit.stage && orbit.stage.name !== state.stage) await orbit.open(state.stage);
   }
   if (ticket !== latestTicket) return;
   lab.decodedMs = performance.now() - began;
@@ -57,10 +70,11 @@ async function show(wanted, { isNew = false } = {}) {
     return;
   }
   ui.errors.replaceChildren();
-  // Once per new sample an entry in the history, and only when it is really there.
-  present(orbit);
+  present(board);
   lab.shownMs = performance.now() - began;
-  writeAddress(state, { isNew });
+  // Once per new sample an entry in the history, and only when it is really there; after the paint,
+  // as the browser takes its time over it.
+  setTimeout(() => writeAddress(state, { isNew }));
   preload(orbit, ticket);
 }
 
@@ -68,9 +82,10 @@ async function openedOrbit(request, ticket) {
   const key = JSON.stringify(request);
   let orbit = opened.get(key);
   if (!orbit) {
-    const bundle = await call("get_orbit", { ...request, ticket, session });
-    if (bundle.error || bundle.dropped) return bundle;
-    orbit = openBundle(bundle);
+    const reply = await call("get_orbit", { ...request, ticket, session });
+    if (reply.error || reply.dropped) return reply;
+    const bundle = JSON.parse(reply.bundle);
+    orbit = openBundle({ ...bundle, sample: reply.sample, target: { ...bundle.target, chosen: reply.is_target_chosen } });
   }
   opened.delete(key);
   opened.set(key, orbit);
@@ -89,20 +104,35 @@ async function preload(orbit, ticket) {
 
 // putting it on the page
 
-function present(orbit) {
+/** All that an orbit shows, in rows of their own: made while its pictures are still being decoded. */
+function build(orbit) {
   const { bundle } = orbit;
-  shown = { orbit, state, subject: subjectOf(bundle) };
-  shown.paintModels = buildModelRow(ui.modelRow, ui.keys, orbit);
-  shown.paintAnswers = buildAnswers(ui.answers, orbit);
-  shown.features = buildFeatures(ui.featureRow, orbit, (channel) => changeView({ channel }));
-  shown.cams = buildCams(ui.camRow, orbit);
-  buildCost(ui.cost, bundle);
+  const rows = Object.fromEntries(ROWS.map((name) => [name, ui[name].cloneNode(false)]));
+  buildCost(rows.cost, bundle);
+  const board = {
+    orbit, state, rows, subject: subjectOf(bundle),
+    paintModels: buildModelRow(rows.modelRow, rows.keys, orbit),
+    paintAnswers: buildAnswers(rows.answers, orbit),
+    features: buildFeatures(rows.featureRow, orbit, (channel) => changeView({ channel })),
+    cams: buildCams(rows.camRow, orbit),
+  };
+  drawPlots(board);
+  return board;
+}
+
+function present(board) {
+  shown = board;
+  const { orbit, rows } = board;
+  const { bundle } = orbit;
+  for (const [name, row] of Object.entries(rows)) {
+    ui[name].replaceWith(row);
+    ui[name] = row;
+  }
   writeWords(bundle, shown.subject, entryOf(bundle.dataset.name));
   ui.root.style.setProperty("--lab-columns", bundle.models.length);
   ui.dialImage.width = ui.dialImage.height = bundle.side;
   ui.dial.classList.toggle("is-square", bundle.protocol.name === "paper");
   ui.result.classList.remove("is-waiting");
-  drawPlots();
   syncPickers();
   gallery.follow();
   relabel();
@@ -111,19 +141,18 @@ function present(orbit) {
   lab.bundle = bundle;
 }
 
-function drawPlots() {
-  const { orbit, subject } = shown;
+function drawPlots(board) {
+  const { orbit, subject, rows } = board;
   const { bundle } = orbit;
   const options = { bundle, subject, onAngle: (angleDeg) => { turning.pause(); turnTo(wrapAngle(angleDeg)); } };
-  const width = Math.max(280, ui.board.clientWidth); // 0 while Gradio has not laid out the page
+  const width = Math.max(280, boardWidth);
   const widths = width < 740 ? [width, Math.min(300, width)] : [width - 336, 300];
-  shown.plots = [straightPlot({ ...options, width: widths[0] }), polarPlot({ ...options, width: widths[1] })];
-  shown.errors = errorPlot({ bundle, width });
-  ui.straight.replaceChildren(legend(bundle.models), shown.plots[0].node, answersLegend(bundle));
-  ui.polar.replaceChildren(shown.plots[1].node);
-  ui.equivariance.replaceChildren(shown.errors.node);
-  shown.errors.describe(orbit.angles.indexOf(state.angle));
-  shown.plotWidth = ui.board.clientWidth;
+  board.plots = [straightPlot({ ...options, width: widths[0] }), polarPlot({ ...options, width: widths[1] })];
+  board.errors = errorPlot({ bundle, width });
+  rows.straight.replaceChildren(legend(bundle.models), board.plots[0].node, answersLegend(bundle));
+  rows.polar.replaceChildren(board.plots[1].node);
+  rows.equivariance.replaceChildren(board.errors.node);
+  board.errors.describe(orbit.angles.indexOf(state.angle));
 }
 
 /** Everything that depends on the pickers but not on the angle. */
@@ -305,8 +334,10 @@ function restore({ isFirst }) {
 window.addEventListener("popstate", () => catalogue && restore({ isFirst: false }));
 
 new ResizeObserver(() => {
-  if (!shown || Math.abs(ui.board.clientWidth - shown.plotWidth) < 2) return;
-  drawPlots();
+  if (Math.abs(ui.board.clientWidth - boardWidth) < 2) return;
+  boardWidth = ui.board.clientWidth;
+  if (!shown) return;
+  drawPlots(shown);
   paint();
 }).observe(ui.board);
 // Colours of the difference view depend on the theme.

@@ -1,18 +1,32 @@
 // A bundle carries its frames as sheets: one picture with a grid of tiles. Each is decoded once, into
 // one typed array, so that a position of the slider costs no decoding and no request.
 
+// One canvas reads all pictures out: making one a picture costs more than the reading.
+const reader = make("canvas").getContext("2d", { willReadFrequently: true });
+
 /** The pixels of a sheet's picture. Not fetch(): a data URL is on the page already. */
 async function sheetPixels(sheet) {
   const [head, body] = sheet.src.split(",", 2);
-  const raw = Uint8Array.from(atob(body), (letter) => letter.charCodeAt(0));
-  const blob = new Blob([raw], { type: head.slice(5).split(";")[0] });
+  const blob = new Blob([bytesOf(body)], { type: head.slice(5).split(";")[0] });
   // No colour management: a grey value is a measurement here, not a colour.
   const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
-  const canvas = make("canvas", { width: bitmap.width, height: bitmap.height });
-  const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.drawImage(bitmap, 0, 0);
+  const { width, height } = bitmap;
+  const { canvas } = reader;
+  if (canvas.width < width || canvas.height < height) {
+    [canvas.width, canvas.height] = [Math.max(canvas.width, width), Math.max(canvas.height, height)];
+  }
+  reader.clearRect(0, 0, width, height);
+  reader.drawImage(bitmap, 0, 0);
   bitmap.close();
-  return context.getImageData(0, 0, canvas.width, canvas.height);
+  return reader.getImageData(0, 0, width, height);
+}
+
+function bytesOf(base64) {
+  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(base64);
+  const letters = atob(base64);
+  const bytes = new Uint8Array(letters.length);
+  for (let i = 0; i < bytes.length; i += 1) bytes[i] = letters.charCodeAt(i);
+  return bytes;
 }
 
 function forEachRow(sheet, width, visit) {
@@ -61,7 +75,8 @@ function toGrey({ data, width, height }) {
 /** A bundle with its sheets decoded stage by stage, on first need. */
 function openBundle(bundle) {
   const stages = new Map();
-  const orbit = { bundle, angles: bundle.angles_deg, colour: null, grey: null, stage: null };
+  const orbit = { bundle, angles: bundle.angles_deg, colour: null, stage: null };
+  const greys = [];
 
   // All at once: the browser decodes pictures on threads of its own.
   function decodeStage(name) {
@@ -74,10 +89,9 @@ function openBundle(bundle) {
     }));
   }
   async function decodeInput() {
-    if (orbit.colour) return;
-    const colour = await decodePictures(bundle.input);
-    [orbit.colour, orbit.grey] = [colour, colour.map(toGrey)];
+    orbit.colour ??= await decodePictures(bundle.input);
   }
+  orbit.grey = (index) => (greys[index] ??= toGrey(orbit.colour[index]));
   let wanted = null;
   orbit.load = (name) => {
     if (!stages.has(name)) stages.set(name, decodeStage(name));

@@ -7,6 +7,10 @@ import pytest
 from PIL import Image
 
 pytestmark = pytest.mark.browser
+# The address follows a new sample a moment after the paint.
+IS_WRITTEN = (
+    "new URLSearchParams(location.search).get('sample') === String(sreLab.bundle.sample.index)"
+)
 
 
 # What is there at once
@@ -209,6 +213,7 @@ def test_gallery_by_class_and_by_index(page):
 def test_random_sample(page):
     page.tab.get_by_role("button", name="Random").click()
     page.wait("sreLab.bundle.sample.index !== 0")
+    page.wait(IS_WRITTEN)
     assert page.query()["sample"] == str(page.get("sreLab.bundle.sample.index"))
 
 
@@ -351,6 +356,7 @@ def test_back_returns_to_the_sample_before(page):
     assert page.query()["angle"] == "90"
     page.tab.get_by_role("button", name="Random").click()
     page.wait("sreLab.bundle.sample.index !== 0")
+    page.wait(IS_WRITTEN)
     page.tab.go_back()
     page.wait("sreLab.bundle.sample.index === 0")
     assert page.angle == 90
@@ -399,6 +405,7 @@ def test_cached_sample_is_painted_at_once(page):
     """Measured, not judged by the second: a loaded machine must not fail it."""
     page.tab.get_by_role("button", name="Random").click()
     page.wait("sreLab.bundle.sample.index !== 0")
+    page.wait(IS_WRITTEN)
     page.asked()
     began = time.monotonic()
     page.tab.go_back()
