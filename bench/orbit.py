@@ -1,8 +1,9 @@
 """How long a visitor waits for an orbit, and how smoothly it turns: python -m bench.orbit.
 
-Three networks, 72 angles, every stage, on test images of the built-in cells. Uncached: from the
-image to the bundle that goes to the browser; against it, the same as 72 calls of one angle each.
-Cached, and the positions painted while dragging, are measured in Chromium.
+Three networks, 72 angles, every stage, on test images of the built-in cells. Width 16 is that of
+the networks in checkpoints/; of width 64 there are none, so that these are untrained. Uncached:
+from the image to the bundle that goes to the browser; against it, the same as 72 calls of one angle
+each. Cached, and the positions painted while dragging, are measured in Chromium.
 """
 
 import argparse
@@ -18,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.harness import circumstances, interleave, spread, write_results
-from sre.checkpoints import CheckpointCard, save_checkpoint
+from bench.harness import ROOT, circumstances, interleave, spread, write_results
+from sre.checkpoints import CheckpointCard, list_checkpoints, save_checkpoint
 from sre.data.store import load_split
 from sre.data.table import find_dataset
 from sre.evaluation import probabilities
@@ -55,8 +56,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def find_networks(width: int, folder: Path) -> list[Path]:
+    """Give the three networks of the cells that are shipped, or else untrained ones."""
+    cards = list_checkpoints(ROOT / "checkpoints")
+    shipped = [p for p, card in cards.items() if (card.dataset, card.width) == ("cells", width)]
+    return shipped or make_networks(width, folder)
+
+
 def make_networks(width: int, folder: Path) -> list[Path]:
-    """Write three untrained networks; the time does not depend on what they have learned."""
+    """Write three untrained networks."""
     torch.manual_seed(0)
     entry, paths = find_dataset("cells"), []
     for name, rotates in ARMS:
@@ -88,7 +96,7 @@ def measure(width: int, rounds: int) -> dict[str, object]:
     """Time whole orbits against 72 calls of one angle, each with another image every round."""
     images = load_split("cells", "test", data_dir=Path()).images
     with tempfile.TemporaryDirectory() as folder:
-        paths = make_networks(width, Path(folder))
+        paths = find_networks(width, Path(folder))
         bundle_bytes = []
 
         def whole(i: int) -> None:
@@ -134,7 +142,7 @@ def peak_memory_mb(width: int) -> int:
     """Resident memory of a process that computes orbits, at its peak, everything included."""
     image = load_split("cells", "test", data_dir=Path()).images[0]
     with tempfile.TemporaryDirectory() as folder:
-        paths = make_networks(width, Path(folder))
+        paths = find_networks(width, Path(folder))
         for _ in range(2):
             view = study_orbit(image, checkpoints=paths)
             pack_orbit(view, key="0", dataset={}, sample={})
