@@ -37,6 +37,10 @@ format: $(DEV) ## format the code and mend what can be mended
 bench: $(DEV) browser ## measure speed and memory anew, into bench/results/
 	$(PY) -m bench.start
 	$(PY) -m bench.orbit
+	$(PY) -m bench.forward
+	$(PY) -m bench.train_step
+	$(PY) -m bench.scaling
+	$(PY) -m bench.plots
 
 readme: $(DEV) ## write the tables of README.md from the checkpoints and results
 	$(PY) -m bench.readme_tables

@@ -25,6 +25,7 @@ from sre.data.store import load_split
 from sre.data.table import find_dataset
 from sre.evaluation import probabilities
 from sre.explanation import compute_cams, trace
+from sre.layers import SREConv2d
 from sre.models import build_model, count_multiply_adds, count_parameters
 from sre.protocols import find_protocol, prepare, present
 from sre.studies.bundle import pack_orbit
@@ -108,6 +109,7 @@ def measure(width: int, rounds: int) -> dict[str, object]:
                 "orbit": whole,
                 "networks": lambda i: study_orbit(images[i], checkpoints=paths),
                 "single": lambda i: single_angles(images[i], paths),
+                "dense": lambda i: dense_networks(images[i], paths),
             },
             rounds=rounds,
         )
@@ -121,6 +123,7 @@ def measure(width: int, rounds: int) -> dict[str, object]:
         "uncached_s": spread(timed["orbit"]),
         "networks_s": spread(timed["networks"]),
         "single_calls_s": spread(timed["single"]),
+        "dense_networks_s": spread(timed["dense"]),
         "single_over_batched": spread(ratio),
         "bundle_bytes_max": max(bundle_bytes),
         "peak_memory_mb": int(memory.stdout.split()[-1]),
@@ -136,6 +139,17 @@ def single_angles(image: np.ndarray, paths: list[Path]) -> None:
             traced = trace(model, present(pixels, protocol, angle_deg=angle))
             probabilities(traced.logits.detach(), is_multi_label=False).numpy()
             compute_cams(traced)
+
+
+def dense_networks(image: np.ndarray, paths: list[Path]) -> None:
+    """The same orbit with dense kernels, as it was computed before there were band sums."""
+    models = [load_fresh(path)[0] for path in paths]
+    layers = [m for model in models for m in model.modules() if isinstance(m, SREConv2d)]
+    for layer in layers:
+        layer.dense = True
+    study_orbit(image, checkpoints=paths)
+    for layer in layers:
+        layer.dense = False
 
 
 def peak_memory_mb(width: int) -> int:

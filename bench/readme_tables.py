@@ -131,8 +131,11 @@ def speed() -> str:
     lines = {
         "Orbit from image to bundle": [_seconds(row["uncached_s"]) for row in widths],
         "Its networks alone": [_seconds(row["networks_s"]) for row in widths],
+        "The same with dense kernels": [_seconds(row["dense_networks_s"]) for row in widths],
         "The same by single angles": [_seconds(row["single_calls_s"]) for row in widths],
-        "Ratio of these two": [_spread(row["single_over_batched"], "x", 1) for row in widths],
+        "Single angles over all at once": [
+            _spread(row["single_over_batched"], "x", 1) for row in widths
+        ],
         "Peak memory": [f"{row['peak_memory_mb']:,} MB" for row in widths],
         "Largest bundle": [f"{row['bundle_bytes_max'] / 1000:.0f} KB" for row in widths],
     }
@@ -150,9 +153,70 @@ def speed() -> str:
         ["From `python app.py` to an answer", _seconds(start["answers_s"])],
         ["From `python app.py` to the first orbit", _seconds(start["first_orbit_s"])],
     ]
-    return "\n".join(
-        (orbits, _table("The page | Shipped networks", page, right={1}), _machine(orbit))
+    page_table = _table("The page | Shipped networks", page, right={1})
+    return "\n".join((orbits, page_table, _machine(orbit, "orbit", "start")))
+
+
+def networks() -> str:
+    """Times and memory of whole networks, and how they compare, wins and losses alike."""
+    forward, step = _results("forward"), _results("train_step")
+    if forward is None or step is None:
+        return "Not measured yet; `make bench` does.\n"
+    names = list(forward["parameters"])
+    titles = [forward["titles"][name] for name in names]
+    rows = [["Parameters", *(f"{forward['parameters'][name]:,}" for name in names)]]
+    rows += [_network_row(f"Forward, batch {row['batch']}", row, names) for row in forward["rows"]]
+    rows += [
+        _network_row(f"Training step, batch {row['batch']}", row, names) for row in step["rows"]
+    ]
+    for title, result in (("Forward", forward), ("Training step", step)):
+        memory = result["peak_memory_mb"]
+        cells = (f"{memory[name]:,.0f} MB" for name in names)
+        rows.append([f"{title}, peak memory at batch {memory['batch']}", *cells])
+    times = _table(f"32 px, width 64 | {' | '.join(titles)}", rows, right=set(range(1, 9)))
+    ratios = [
+        [
+            f"{title}, batch {row['batch']}",
+            _spread(row["authors_over_ours"], "x", 1),
+            _spread(row["resnet18_over_ours"], "x", 2),
+        ]
+        for title, result in (("Forward", forward), ("Training step", step))
+        for row in result["rows"]
+    ]
+    compared = _table(
+        "This library is faster than | sre-conv 1.0.2 | ResNet-18, eager or compiled",
+        ratios,
+        right={1, 2},
     )
+    return "\n".join((times, compared, _machine(forward, "forward", "train_step")))
+
+
+def _network_row(title: str, row: dict, names: list[str]) -> list[str]:
+    medians = [row["seconds"][name]["median"] * 1000 for name in names]
+    return [title, *(f"{median:,.{0 if median >= 100 else 1}f} ms" for median in medians)]
+
+
+def scaling() -> str:
+    """How the cost of a layer grows, by band sums and densely."""
+    found = _results("scaling")
+    if found is None:
+        return "Not measured yet; `make bench` does.\n"
+    rows = []
+    for name, sweep in found["sweeps"].items():
+        first, last = sweep["rows"][0], sweep["rows"][-1]
+        rows.append(
+            [
+                f"{SIZES[name]}, {first[name]} to {last[name]}",
+                *(f"{sweep['exponents'][way]:.2f}" for way in ("bands", "dense")),
+                *(_spread(row["dense_over_bands"], "x", 1) for row in (first, last)),
+            ]
+        )
+    header = "Time grows with | Exponent, this layer | Exponent, dense kernel"
+    table = _table(f"{header} | Faster at the first | Faster at the last", rows, right={1, 2, 3, 4})
+    return f"{table}\n{_machine(found, 'scaling')}"
+
+
+SIZES = {"kernel": "kernel side", "side": "image side", "width": "channels", "batch": "batch"}
 
 
 def _results(name: str) -> dict | None:
@@ -169,11 +233,12 @@ def _spread(spread: dict[str, float], unit: str, digits: int = 0) -> str:
     return f"{median} {unit} ({low} to {high})"
 
 
-def _machine(result: dict) -> str:
+def _machine(result: dict, *files: str) -> str:
     where = f"{result['processor']}, {result['threads']} threads"
+    listed = " and ".join(f"`bench/results/{name}.json`" for name in files)
     return (
         f"Medians and quartiles. {where}, PyTorch {result['versions']['torch']}, {result['date']}; "
-        "from `bench/results/orbit.json` and `start.json`.\n"
+        f"from {listed}.\n"
     )
 
 
@@ -191,6 +256,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "datasets": datasets,
     "checkpoints": checkpoints,
     "speed": speed,
+    "networks": networks,
+    "scaling": scaling,
 }
 
 

@@ -182,7 +182,7 @@ def test_the_sums_equal_the_dense_way_in_values_and_gradients(
 @pytest.mark.parametrize(
     "settings",
     [
-        {"kernel_size": 3, "padding": 1},
+        {"kernel_size": 1, "padding": 0},
         {"in_channels": 4},
         {"stride": 2},
         {"padding": 0},
@@ -198,6 +198,19 @@ def test_elsewhere_the_dense_kernel_is_taken(settings):
     settings = {"in_channels": 8, "out_channels": 4, "kernel_size": 5, "padding": 2, **settings}
     layer = SREConv2d(**settings)
     assert not layer.takes_band_sums(torch.zeros(1, settings["in_channels"], 12, 12))
+
+
+def test_weights_stay_stored_band_by_band_and_need_not_be():
+    layer, x = fast_layer(), torch.randn(2, 8, 12, 12)
+    plain = {name: value.contiguous() for name, value in layer.state_dict().items()}
+    loaded = fast_layer()
+    loaded.load_state_dict(plain)
+    for same in (layer, copy.deepcopy(layer), copy.deepcopy(layer).double().float(), loaded):
+        assert same.weight.permute(2, 1, 0).is_contiguous()
+        torch.testing.assert_close(same(x), layer(x))
+    loaded.load_state_dict(plain, assign=True)
+    assert not loaded.weight.permute(2, 1, 0).is_contiguous()
+    torch.testing.assert_close(loaded(x), layer(x))
 
 
 @pytest.mark.parametrize("k", [3, 5])
