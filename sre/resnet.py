@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from sre.layers import SREConv2d
 
+PASS_IMAGES = 64  # at once, at most, where nothing is learned
 STAGES = ("stem", "stage1", "stage2", "stage3", "stage4")
 Convolution = Callable[..., nn.Module]
 
@@ -133,7 +134,24 @@ class ResNet(nn.Module):
         return self.head(features.mean((-2, -1)))
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K"]:
+        if self._passes_in_parts(x):
+            parts = x.tensor_split(-(-len(x) // PASS_IMAGES))  # even ones: small ones cost the most
+            return torch.cat([self._logits(part) for part in parts])
+        return self._logits(x)
+
+    def _logits(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x)[STAGES[-1]])
+
+    def _passes_in_parts(self, x: Tensor) -> bool:
+        # Images do not meet in eval mode, and the fewer pass at once, the more stays in the cache.
+        return (
+            not self.training
+            and not torch.is_grad_enabled()
+            and not torch.compiler.is_compiling()
+            and not torch.jit.is_tracing()
+            and x.device.type == "cpu"
+            and len(x) > PASS_IMAGES
+        )
 
     def fused(self) -> "ResNet":
         """Give a copy for inference with batch-norm folded into the convolutions before it.

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from sre.models import MODELS, build_model
-from sre.resnet import STAGES, HalvingPool, ResNet
+from sre.resnet import PASS_IMAGES, STAGES, HalvingPool, ResNet
 from sre.symmetry import GRID_ACTIONS, GridAction, equivariance_error
 
 QUICK_SIDES = (*range(24, 65), *range(73, 225, 18), 223, 224)
@@ -137,6 +137,14 @@ def test_images_of_a_batch_do_not_mix(name):
     model, images = network(name).double(), torch.randn(3, 2, 28, 28, dtype=torch.float64)
     alone = torch.cat([model(image[None]) for image in images])
     torch.testing.assert_close(model(images), alone, rtol=1e-10, atol=1e-10)
+
+
+def test_many_images_pass_in_parts_with_the_same_logits():
+    model, images = network("sre_resnet18"), torch.randn(2 * PASS_IMAGES + 1, 2, 24, 24)
+    at_once = model.forward_head(model.forward_features(images)["stage4"])
+    with torch.inference_mode():
+        torch.testing.assert_close(model(images), at_once, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(model(images), at_once, rtol=1e-4, atol=1e-4)
 
 
 def test_no_image_gives_no_logits():

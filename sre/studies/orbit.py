@@ -19,7 +19,7 @@ from sre.resnet import STAGES, ResNet
 from sre.symmetry import Interpolation, disc_mask, relative_error, rotate_each, rotate_orbit
 
 ANGLES_DEG = tuple(float(a) for a in range(0, 360, 5))
-PASS_ANGLES = 36
+PASS_ANGLES = 24
 STRONGEST = 8  # channels shown of a stage, besides their mean
 
 
@@ -185,10 +185,10 @@ def _load(path: Path, device: str, stamp: int) -> tuple[ResNet, CheckpointCard]:
 def _trace_orbit(
     model: ResNet, card: CheckpointCard, x: Float[Tensor, "angles C S S"], target: int | None
 ) -> ModelView:
-    # In two halves: what the way back needs of all 72 at width 64 is half a gigabyte.
+    # In parts: what the way back needs of all 72 at width 64 is half a gigabyte.
     logits, features, cams = [], {name: [] for name in STAGES}, {name: [] for name in STAGES}
-    for half in x.split(PASS_ANGLES):
-        traced = trace(model, half)
+    for some in x.split(PASS_ANGLES):
+        traced = trace(model, some)
         logits.append(traced.logits.detach())
         target = int(logits[0][0].argmax()) if target is None else target
         for name, cam in compute_cams(traced, targets=target).items():
