@@ -33,14 +33,12 @@ TITLES = {
 }
 
 
-def build(name: str, *, width: int = 64, seed: int = 0) -> nn.Module:
-    """Build one of them, untrained: its time does not depend on what it has learned."""
-    torch.manual_seed(seed)
+def build(name: str) -> nn.Module:
+    """Build one of them, 64 channels wide and untrained: its time does not depend on learning."""
+    torch.manual_seed(0)
     if name in ("sre", "twin"):
         model = {"sre": "sre_resnet18", "twin": "resnet18"}[name]
-        return build_model(model, in_channels=3, num_classes=CLASSES, width=width)
-    if width != 64:
-        raise ValueError(f"{name} comes in width 64 only, got {width}")
+        return build_model(model, in_channels=3, num_classes=CLASSES)
     if name == "sre_conv":
         package = importlib.import_module("SRE_Conv")
         return package.sre_resnet18(
@@ -84,9 +82,9 @@ def fold(model: nn.Module) -> None:
         fold(child)
 
 
-def images(batch: int, *, side_px: int = SIDE_PX, channels: int = 3) -> Tensor:
+def images(batch: int) -> Tensor:
     """Random images, in the layout that all of them but the authors' like best."""
-    x = torch.randn(batch, channels, side_px, side_px)
+    x = torch.randn(batch, 3, SIDE_PX, SIDE_PX)
     return x.contiguous(memory_format=torch.channels_last)
 
 
