@@ -18,7 +18,7 @@ from sre.checkpoints import CheckpointCard, list_checkpoints
 from sre.data.download import download
 from sre.data.table import DATASETS, find_dataset
 from sre.errors import CheckpointError, SettingError, SREError
-from sre.models import MODELS
+from sre.models import CLASSIFIERS
 from sre.studies.train_run import EpochDone, Evaluating, Saved, StepDone, run_training
 from sre.training import TrainConfig
 
@@ -79,7 +79,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     run.add_argument("dataset", metavar="DATASET", help=", ".join(DATASETS))
-    run.add_argument("model", metavar="MODEL", help=", ".join(MODELS))
+    run.add_argument("model", metavar="MODEL", help=", ".join(CLASSIFIERS))
     run.add_argument("--width", type=int, default=16, help="channels of the stem")
     run.add_argument(
         "--kernel-sizes",

@@ -1,4 +1,4 @@
-"""Sums over concentric bands: the exact fast path of radially symmetric kernels.
+"""Sums over concentric bands: the exact fast path of radially symmetric kernels, flat or solid.
 
 A kernel that is constant on bands is ``W[o, i] = sum_l w[o, i, l] I_l`` with ``I_l`` the 0/1 kernel
 of band l. Convolution is linear in its kernel, hence ``W * x = sum_l w_l (I_l * x)``: sum up each
@@ -11,7 +11,9 @@ band sums of the incoming gradient g alone: ``dL/dx = sum_l I_l(g) w_l^T`` and
 ``dL/dw_l = x^T I_l(g)``. So training keeps no sums, and the way back runs the same code.
 """
 
+import math
 from functools import lru_cache
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -19,28 +21,34 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-SMALL_PIXELS = 64  # up to 8x8 one small matrix product beats the sums (launch costs dominate)
+SMALL_PIXELS = (
+    64  # up to 8x8 or 4x4x4 one small matrix product beats the sums (launch costs dominate)
+)
 CHUNK_VALUES = 2**20  # images are taken a few at a time, so that their sums stay in the cache
 _HAS_ONEDNN = ("AVX2", "AVX512")
+CONVOLUTIONS = MappingProxyType({1: F.conv1d, 2: F.conv2d, 3: F.conv3d})
 
 
 @lru_cache(maxsize=64)
-def band_index(kernel_size: int, circular: bool = True) -> np.ndarray:
-    """Assign each kernel pixel its band, int (k, k); -1 where it belongs to none.
+def band_index(kernel_size: int, circular: bool = True, dims: int = 2) -> np.ndarray:
+    """Assign each kernel pixel its band, int (k, k), as many axes as dims; -1 where it has none.
 
     Circular: ``k//2 + 1`` bands of equal width over radius ``k/2``, corners in none. Otherwise
     ``k//2 + 2`` bands of equal width up to the corner, which is a band of its own.
 
-    Raises: ValueError: kernel_size is even or not positive, so the kernel has no centre pixel
+    Raises: ValueError: kernel_size is even or not positive, so the kernel has no centre pixel; or
+            corners are asked for in one dimension
     Reference: Du et al., SRE-Conv, https://arxiv.org/abs/2501.09753, and the authors' code
     """
     if kernel_size < 1 or kernel_size % 2 == 0:
         raise ValueError(
             f"kernel_size must be odd and positive, got {kernel_size}; try {abs(kernel_size) + 1}"
         )
+    if dims == 1 and not circular:
+        raise ValueError("a kernel of one dimension has no corners; leave circular=True")
     half = kernel_size // 2
-    offset = np.arange(kernel_size) - half
-    radius = np.hypot(offset[:, None], offset[None, :])
+    offsets = np.ogrid[(slice(-half, half + 1),) * dims]
+    radius = np.sqrt(sum(offset**2 for offset in offsets))
     if circular:
         edges = np.linspace(0.0, half + 0.5, half + 2)
     else:
@@ -52,17 +60,17 @@ def band_index(kernel_size: int, circular: bool = True) -> np.ndarray:
 
 
 def band_conv(
-    x: Float[Tensor, "B H W C"],
+    x: Float[Tensor, "B *space C"],
     weight: Float[Tensor, "bands C O"],
     bias: Float[Tensor, " O"] | None,
     kernel_size: int,
     circular: bool,
-) -> Float[Tensor, "B H W O"]:
+) -> Float[Tensor, "B *space O"]:
     """Convolve with zero padding: sum over each band around every pixel, then mix the channels.
 
     Differentiable once, in x, the weights and the bias.
     """
-    if 0 < x.shape[1] * x.shape[2] <= SMALL_PIXELS:
+    if 0 < math.prod(x.shape[1:-1]) <= SMALL_PIXELS:
         sums = _small_sums(x, kernel_size, circular)
         return F.linear(sums, weight.flatten(0, 1).t(), bias)
     if torch.is_grad_enabled():
@@ -71,31 +79,32 @@ def band_conv(
 
 
 def traceable_band_conv(
-    x: Float[Tensor, "B C H W"],
+    x: Float[Tensor, "B C *space"],
     weight: Float[Tensor, "bands C O"],
     bias: Float[Tensor, " O"] | None,
-    masks: Float[Tensor, "bands k k"],
+    masks: Float[Tensor, "bands *_"],
     circular: bool,
-) -> Float[Tensor, "B O H W"]:
+) -> Float[Tensor, "B O *space"]:
     """The same of PyTorch's own operators alone, which any compiler, exporter or runtime knows.
 
     It keeps the sums of all bands at once, for which training pays in memory.
     """
-    channels, half = x.shape[1], masks.shape[-1] // 2
-    sums = []
+    channels, half, dims = x.shape[1], masks.shape[-1] // 2, x.dim() - 2
+    convolve, sums = CONVOLUTIONS[dims], []
     for band, mask in enumerate(masks):
         # No band reaches further, by its definition.
-        reach = min(half, band if circular else 3 * (band + 1) // 2)
-        near = slice(half - reach, half + reach + 1)
-        kernel = mask[None, None, near, near].expand(channels, -1, -1, -1)
-        sums.append(F.conv2d(x, kernel, padding=reach, groups=channels))
-    return F.conv2d(torch.cat(sums, 1), weight.flatten(0, 1).t()[..., None, None], bias)
+        reach = min(half, band if circular else int(math.sqrt(dims) * (band + 1)))
+        near = (slice(half - reach, half + reach + 1),) * dims
+        kernel = mask[near].expand(channels, 1, *mask[near].shape)
+        sums.append(convolve(x, kernel, padding=reach, groups=channels))
+    mixing = weight.flatten(0, 1).t()
+    return convolve(torch.cat(sums, 1), mixing.view(*mixing.shape, *(1,) * dims), bias)
 
 
 def _convolve(
     x: Tensor, weight: Tensor, bias: Tensor | None, kernel_size: int, circular: bool
 ) -> Tensor:
-    out = x.new_empty(*x.shape[:3], weight.shape[-1])
+    out = x.new_empty(*x.shape[:-1], weight.shape[-1])
     for some in _chunks(x):
         _mix(out[some], _band_sums(x[some], kernel_size, circular), weight, bias)
     return out
@@ -121,23 +130,23 @@ class _BandConv(torch.autograd.Function):
             if wants_x:
                 _mix(grad_x[some], sums, weight.transpose(1, 2), None)
             if wants_weight:
-                pixels = x[some].flatten(0, 2).t()
+                pixels = x[some].flatten(0, -2).t()
                 for band, of_band in enumerate(sums):
-                    grad_weight[band].addmm_(pixels, of_band.flatten(0, 2))
-        grad_bias = grad.sum((0, 1, 2)) if wants_bias else None
+                    grad_weight[band].addmm_(pixels, of_band.flatten(0, -2))
+        grad_bias = grad.flatten(0, -2).sum(0) if wants_bias else None
         return grad_x, grad_weight, grad_bias, None, None
 
 
 def _mix(
-    out: Float[Tensor, "B H W O"],
-    sums: list[Float[Tensor, "B H W C"]],
+    out: Float[Tensor, "B *space O"],
+    sums: list[Float[Tensor, "B *space C"]],
     weight: Float[Tensor, "bands C O"],
     bias: Float[Tensor, " O"] | None,
 ) -> None:
     # A product a band, added up where it stands: cheaper than first joining the sums.
     flat = out.view(-1, out.shape[-1])
     for band, of_band in enumerate(sums):
-        pixels = of_band.flatten(0, 2)
+        pixels = of_band.flatten(0, -2)
         if band == 0 and bias is not None:
             torch.addmm(bias, pixels, weight[0], out=flat)
         else:
@@ -150,10 +159,15 @@ def _chunks(x: Tensor) -> list[slice]:
 
 
 def _band_sums(
-    x: Float[Tensor, "B H W C"], kernel_size: int, circular: bool
-) -> list[Float[Tensor, "B H W C"]]:
+    x: Float[Tensor, "B *space C"], kernel_size: int, circular: bool
+) -> list[Float[Tensor, "B *space C"]]:
     take = _depthwise_sums if _convolves_depthwise(x) else _added_sums
     return take(x, kernel_size, circular)
+
+
+def can_sum(x: Float[Tensor, "B C *space"]) -> bool:
+    """Tell whether there is a fast way to the sums over bands, of discs or of balls."""
+    return x.dim() == 4 or (x.dim() == 5 and _convolves_depthwise(x))
 
 
 def _convolves_depthwise(x: Tensor) -> bool:
@@ -166,58 +180,62 @@ def _convolves_depthwise(x: Tensor) -> bool:
 
 
 def _depthwise_sums(x: Tensor, kernel_size: int, circular: bool) -> list[Tensor]:
-    maps, channels = x.permute(0, 3, 1, 2), x.shape[-1]
+    maps, channels, dims = x.movedim(-1, 1), x.shape[-1], x.dim() - 2
     sums = []
-    for kernel in _depthwise_kernels(kernel_size, circular, channels, x.dtype, x.device):
+    for kernel in _depthwise_kernels(kernel_size, circular, dims, channels, x.dtype, x.device):
         reach = kernel.shape[-1] // 2
-        summed = F.conv2d(maps, kernel, padding=reach, groups=channels) if reach else maps
-        sums.append(summed.permute(0, 2, 3, 1))
+        summed = maps
+        if reach:
+            summed = CONVOLUTIONS[dims](maps, kernel, padding=reach, groups=channels)
+        sums.append(summed.movedim(1, -1))
     return sums
 
 
 @lru_cache(maxsize=64)
 def _depthwise_kernels(
-    kernel_size: int, circular: bool, channels: int, dtype: torch.dtype, device: torch.device
-) -> tuple[Float[Tensor, "C 1 _ _"], ...]:
+    kernel_size: int,
+    circular: bool,
+    dims: int,
+    channels: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> tuple[Float[Tensor, "C 1 *_"], ...]:
     # Each no larger than it need be; the first is nearly always the centre alone.
-    index, half = band_index(kernel_size, circular), kernel_size // 2
+    index, half = band_index(kernel_size, circular, dims), kernel_size // 2
     kernels = []
     for band in range(index.max() + 1):
         reach = int(np.abs(np.argwhere(index == band) - half).max())
-        near = slice(half - reach, half + reach + 1)
-        kernels.append(
-            _constant(index[near, near] == band, dtype, device).repeat(channels, 1, 1, 1)
-        )
+        near = (slice(half - reach, half + reach + 1),) * dims
+        mask = _constant(index[near] == band, dtype, device)
+        kernels.append(mask.repeat(channels, 1, *(1,) * dims))
     return tuple(kernels)
 
 
 def _small_sums(
-    x: Float[Tensor, "B H W C"], kernel_size: int, circular: bool
-) -> Float[Tensor, "B H W bandsC"]:
-    batch, height, width, channels = x.shape
-    matrix = _small_matrix(kernel_size, circular, height, width, x.dtype, x.device)
-    sums = matrix @ x.reshape(batch, height * width, channels)
-    count = len(matrix) // (height * width)
-    return sums.view(batch, height, width, count * channels)
+    x: Float[Tensor, "B *space C"], kernel_size: int, circular: bool
+) -> Float[Tensor, "B *space bandsC"]:
+    batch, *space, channels = x.shape
+    matrix = _small_matrix(kernel_size, circular, tuple(space), x.dtype, x.device)
+    sums = matrix @ x.reshape(batch, math.prod(space), channels)
+    return sums.view(batch, *space, len(matrix) // math.prod(space) * channels)
 
 
 @lru_cache(maxsize=32)
 def _small_matrix(
     kernel_size: int,
     circular: bool,
-    height: int,
-    width: int,
+    space: tuple[int, ...],
     dtype: torch.dtype,
     device: torch.device,
 ) -> Float[Tensor, "pixelsbands pixels"]:
     # Row (pixel, band), column (pixel): is the one in that band around the other?
-    index, half = band_index(kernel_size, circular), kernel_size // 2
-    y, x = np.divmod(np.arange(height * width), width)
-    dy, dx = y[None] - y[:, None] + half, x[None] - x[:, None] + half
-    near = (dy >= 0) & (dy < kernel_size) & (dx >= 0) & (dx < kernel_size)
-    band = np.where(near, index[dy.clip(0, kernel_size - 1), dx.clip(0, kernel_size - 1)], -1)
+    index = band_index(kernel_size, circular, len(space))
+    place = np.indices(space).reshape(len(space), -1)
+    step = place[:, None] - place[:, :, None] + kernel_size // 2  # (axis, row, column)
+    near = ((step >= 0) & (step < kernel_size)).all(0)
+    band = np.where(near, index[tuple(step.clip(0, kernel_size - 1))], -1)
     matrix = np.stack([band == each for each in range(index.max() + 1)], axis=1)
-    return _constant(matrix.reshape(-1, height * width), dtype, device)
+    return _constant(matrix.reshape(-1, math.prod(space)), dtype, device)
 
 
 def _constant(values: np.ndarray, dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch.overrides import TorchFunctionMode
 
 from sre.errors import CheckpointError, SettingError, UnknownNameError
-from sre.models import MAX_SIDE_PX, MIN_SIDE_PX, build_model, find_model
+from sre.models import CLASSIFIERS, MAX_SIDE_PX, MIN_SIDE_PX, build_model, find_model
 from sre.resnet import ResNet
 
 FORMAT = 1
@@ -55,11 +55,11 @@ class CheckpointCard:
 
     @property
     def arm(self) -> str:
-        """Part in the comparison: "sre", "plain", "augmented"; "sre-augmented" is off the page."""
-        kind = "sre" if find_model(self.model).equivariant else "plain"
+        """Part in the comparison: "sre", "plain", "augmented"; others are off the page."""
+        family = find_model(self.model).family
         if not self.rotates_in_training:
-            return kind
-        return "augmented" if kind == "plain" else "sre-augmented"
+            return family
+        return "augmented" if family == "plain" else f"{family}-augmented"
 
     @property
     def file_name(self) -> str:
@@ -92,7 +92,8 @@ class CheckpointCard:
                 **known
                 | {"classes": tuple(raw["classes"]), "kernel_sizes": tuple(raw["kernel_sizes"])}
             )
-            find_model(card.model)
+            if card.model not in CLASSIFIERS:
+                raise ValueError(f"model is {card.model!r}")
             if not MIN_SIDE_PX <= card.side_px <= MAX_SIDE_PX:
                 raise ValueError(f"side_px is {card.side_px}")
         except (KeyError, TypeError, ValueError, RecursionError, UnknownNameError) as error:

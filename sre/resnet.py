@@ -7,73 +7,129 @@ equivariant, and the two families differ in nothing but the kernels.
 """
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from types import MappingProxyType
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sre.layers import SREConv2d
+from sre.layers import RadialConv
 
 PASS_IMAGES = 64  # at once, at most, where nothing is learned
 STAGES = ("stem", "stage1", "stage2", "stage3", "stage4")
 Convolution = Callable[..., nn.Module]
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class HalvingPool(nn.Module):
     """Average-pool to half the side, rounded up: exact under quarter turns and mirrors at any side.
 
-    Shape: (B, C, H, W) -> (B, C, ceil(H / 2), ceil(W / 2))
+    Shape: (B, C, H, W) -> (B, C, ceil(H / 2), ceil(W / 2)), volumes alike
     """
 
-    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H2 W2"]:
-        height, width = x.shape[-2:]
-        if height % 2 == width % 2 == 0:
-            return F.avg_pool2d(x, 2)  # the same windows, several times faster
-        return F.adaptive_avg_pool2d(x, (-(-height // 2), -(-width // 2)))
+    def forward(self, x: Float[Tensor, "B C *space"]) -> Float[Tensor, "B C *_"]:
+        sides = x.shape[2:]
+        exact, adaptive = _POOLS[len(sides)]
+        if all(side % 2 == 0 for side in sides):
+            return exact(x, 2)  # the same windows, several times faster
+        return adaptive(x, [-(-side // 2) for side in sides])
+
+
+_POOLS = MappingProxyType(
+    {2: (F.avg_pool2d, F.adaptive_avg_pool2d), 3: (F.avg_pool3d, F.adaptive_avg_pool3d)}
+)
+POINTWISE = MappingProxyType({2: nn.Conv2d, 3: nn.Conv3d})
+NORMS = MappingProxyType({2: nn.BatchNorm2d, 3: nn.BatchNorm3d})
 
 
 class BasicBlock(nn.Module):
     """Two convolutions and a shortcut; with ``halve``, both ways pool first.
 
-    Shape: (B, in_channels, H, W) -> (B, out_channels, H', W')
+    Shape: (B, in_channels, *space) -> (B, channels, *space')
     """
+
+    expansion = 1
 
     def __init__(
         self,
         convolution: Convolution,
         in_channels: int,
-        out_channels: int,
+        channels: int,
         *,
         kernel_size: int,
         halve: bool,
+        dims: int = 2,
     ):
         super().__init__()
         conv = partial(convolution, kernel_size=kernel_size, padding=kernel_size // 2, bias=False)
         self.pool = HalvingPool() if halve else nn.Identity()
-        self.conv1 = conv(in_channels, out_channels)
-        self.norm1 = nn.BatchNorm2d(out_channels)
-        self.conv2 = conv(out_channels, out_channels)
-        self.norm2 = nn.BatchNorm2d(out_channels)
-        self.shortcut = nn.Identity()
-        if halve or in_channels != out_channels:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels)
-            )
+        self.conv1 = conv(in_channels, channels)
+        self.norm1 = NORMS[dims](channels)
+        self.conv2 = conv(channels, channels)
+        self.norm2 = NORMS[dims](channels)
+        self.shortcut = _shortcut(in_channels, channels, halve, dims)
 
-    def forward(self, x: Float[Tensor, "B in_ch H W"]) -> Float[Tensor, "B out_ch H2 W2"]:
+    def forward(self, x: Float[Tensor, "B in_ch *space"]) -> Float[Tensor, "B out_ch *_"]:
         x = self.pool(x)
         # In place: what is overwritten, no gradient asks for.
         inner = F.relu_(self.norm1(self.conv1(x)))
         return F.relu_(self.norm2(self.conv2(inner)).add_(self.shortcut(x)))
 
 
-class ResNet(nn.Module):
-    """A ResNet for small images: no strides, no max-pool, average pools between the stages.
+class Bottleneck(nn.Module):
+    """One k x k convolution between two that mix channels only; pools, if at all, before it.
 
-    Args: convolution: builds each k x k layer, called as nn.Conv2d; kernel_sizes: one a stage
+    Shape: (B, in_channels, *space) -> (B, 4 * channels, *space')
+    """
+
+    expansion = 4
+
+    def __init__(
+        self,
+        convolution: Convolution,
+        in_channels: int,
+        channels: int,
+        *,
+        kernel_size: int,
+        halve: bool,
+        dims: int = 2,
+    ):
+        super().__init__()
+        out_channels, pointwise, norm = self.expansion * channels, POINTWISE[dims], NORMS[dims]
+        self.conv1 = pointwise(in_channels, channels, 1, bias=False)
+        self.norm1 = norm(channels)
+        self.pool = HalvingPool() if halve else nn.Identity()
+        self.conv2 = convolution(
+            channels, channels, kernel_size=kernel_size, padding=kernel_size // 2, bias=False
+        )
+        self.norm2 = norm(channels)
+        self.conv3 = pointwise(channels, out_channels, 1, bias=False)
+        self.norm3 = norm(out_channels)
+        self.shortcut = _shortcut(in_channels, out_channels, halve, dims)
+
+    def forward(self, x: Float[Tensor, "B in_ch *space"]) -> Float[Tensor, "B out_ch *_"]:
+        inner = self.pool(F.relu_(self.norm1(self.conv1(x))))
+        inner = F.relu_(self.norm2(self.conv2(inner)))
+        return F.relu_(self.norm3(self.conv3(inner)).add_(self.shortcut(self.pool(x))))
+
+
+def _shortcut(in_channels: int, out_channels: int, halve: bool, dims: int) -> nn.Module:
+    if not halve and in_channels == out_channels:
+        return nn.Identity()
+    pointwise = POINTWISE[dims](in_channels, out_channels, 1, bias=False)
+    return nn.Sequential(pointwise, NORMS[dims](out_channels))
+
+
+class ResNet(nn.Module):
+    """A ResNet for small images or volumes: no strides, no max-pool, pools between the stages.
+
+    Args: convolution: builds each k x k layer, called as nn.Conv2d; kernel_sizes: one a stage;
+        dims: 2 for images, 3 for volumes; pools_stem: halve the side after the stem, too
     Reference: He et al., 2016; Du et al., https://arxiv.org/abs/2501.09753, section 3
     """
 
@@ -83,10 +139,13 @@ class ResNet(nn.Module):
         *,
         in_channels: int,
         num_classes: int,
+        block: type[BasicBlock] | type[Bottleneck] = BasicBlock,
         blocks: Sequence[int] = (2, 2, 2, 2),
         width: int = 64,
         kernel_sizes: Sequence[int],
         stem_kernel_size: int = 5,
+        dims: int = 2,
+        pools_stem: bool = False,
     ):
         super().__init__()
         self.stem = nn.Sequential(
@@ -97,43 +156,45 @@ class ResNet(nn.Module):
                 padding=stem_kernel_size // 2,
                 bias=False,
             ),
-            nn.BatchNorm2d(width),
+            NORMS[dims](width),
             nn.ReLU(inplace=True),
+            *([HalvingPool()] if pools_stem else []),
         )
         channels = width
         for stage, (count, kernel_size) in enumerate(zip(blocks, kernel_sizes, strict=True)):
             layers = []
             for i in range(count):
-                out = width * 2**stage
                 layers.append(
-                    BasicBlock(
+                    block(
                         convolution,
                         channels,
-                        out,
+                        width * 2**stage,
                         kernel_size=kernel_size,
                         halve=stage > 0 and i == 0,
+                        dims=dims,
                     )
                 )
-                channels = out
+                channels = width * 2**stage * block.expansion
             self.add_module(f"stage{stage + 1}", nn.Sequential(*layers))
         self.head = nn.Linear(channels, num_classes)
-        for module in self.modules():
-            _initialise(module)
+        initialise(self)
 
-    def forward_features(self, x: Float[Tensor, "B C H W"]) -> dict[str, Float[Tensor, "B c h w"]]:
+    def forward_features(
+        self, x: Float[Tensor, "B C *space"]
+    ) -> dict[str, Float[Tensor, "B c *_"]]:
         """Give the feature maps of every stage, by name, from the stem to the last."""
         features = {}
-        x = x.contiguous(memory_format=torch.channels_last)  # what both kinds of kernel like best
+        x = channels_last(x)
         for name in STAGES:
             x = self.get_submodule(name)(x)
             features[name] = x
         return features
 
-    def forward_head(self, features: Float[Tensor, "B c h w"]) -> Float[Tensor, "B K"]:
+    def forward_head(self, features: Float[Tensor, "B c *space"]) -> Float[Tensor, "B K"]:
         """Pool the last stage's maps over the image and give the logits."""
-        return self.head(features.mean((-2, -1)))
+        return self.head(features.mean(tuple(range(2, features.dim()))))
 
-    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K"]:
+    def forward(self, x: Float[Tensor, "B C *space"]) -> Float[Tensor, "B K"]:
         if self._passes_in_parts(x):
             parts = x.tensor_split(-(-len(x) // PASS_IMAGES))  # even ones: small ones cost the most
             return torch.cat([self._logits(part) for part in parts])
@@ -159,20 +220,25 @@ class ResNet(nn.Module):
         The same function as this network in eval mode, to rounding; the copy's numbers are
         frozen, and this network is left as it is.
         """
-        twin = copy.deepcopy(self).eval().requires_grad_(False)
-        for module in twin.modules():
-            for conv, norm in _NORMALISED:
-                if isinstance(getattr(module, norm, None), nn.BatchNorm2d):
-                    _fold(getattr(module, conv), getattr(module, norm))
-                    setattr(module, norm, nn.Identity())
-        return twin
+        return fold_norms(self)
 
 
 # Names of the convolutions and of the batch-norms that follow them, in blocks and in sequences.
-_NORMALISED = (("conv1", "norm1"), ("conv2", "norm2"), ("0", "1"))
+_NORMALISED = (("conv1", "norm1"), ("conv2", "norm2"), ("conv3", "norm3"), ("0", "1"))
 
 
-def _fold(conv: nn.Module, norm: nn.BatchNorm2d) -> None:
+def fold_norms(model: Network) -> Network:
+    """Give a copy for inference with batch-norm folded into the convolutions before it."""
+    twin = copy.deepcopy(model).eval().requires_grad_(False)
+    for module in twin.modules():
+        for conv, norm in _NORMALISED:
+            if isinstance(getattr(module, norm, None), tuple(NORMS.values())):
+                _fold(getattr(module, conv), getattr(module, norm))
+                setattr(module, norm, nn.Identity())
+    return twin
+
+
+def _fold(conv: nn.Module, norm: nn.Module) -> None:
     scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
     bias = 0 if conv.bias is None else conv.bias.double()
     shift = norm.bias.double() + (bias - norm.running_mean.double()) * scale
@@ -182,8 +248,17 @@ def _fold(conv: nn.Module, norm: nn.BatchNorm2d) -> None:
     conv.bias = nn.Parameter(shift.to(conv.weight.dtype), requires_grad=False)
 
 
-def _initialise(module: nn.Module) -> None:
-    # He initialisation by the fan-out of the dense kernel, for both kinds, as the authors do.
-    if isinstance(module, nn.Conv2d | SREConv2d):
-        fan_out = module.out_channels * module.kernel_size[0] * module.kernel_size[1]
-        nn.init.normal_(module.weight, std=(2 / fan_out) ** 0.5)
+def channels_last(x: Float[Tensor, "B C *space"]) -> Float[Tensor, "B C *space"]:
+    """Lay images out as both kinds of kernel like them best; volumes stay as they are."""
+    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+
+
+def initialise(model: nn.Module) -> None:
+    """Draw weights as He et al. do, by the fan-out of the dense kernel, for all kinds of kernel.
+
+    Reference: the authors' code of SRE-Conv
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d | RadialConv):
+            fan_out = module.out_channels * math.prod(module.kernel_size)
+            nn.init.normal_(module.weight, std=(2 / fan_out) ** 0.5)

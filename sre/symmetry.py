@@ -3,6 +3,7 @@
 Angles are degrees, counter-clockwise as displayed; +90 equals ``torch.rot90(x, 1, (-2, -1))``.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,6 +38,33 @@ def grid_action(*, quarter_turns: int = 0, mirror: bool = False) -> GridAction:
 
 GRID_ACTIONS = tuple(
     grid_action(quarter_turns=n, mirror=m) for m in (False, True) for n in range(4)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeAction:
+    """One of the 48 symmetries of a cubic voxel grid: axes are swapped, then some mirrored."""
+
+    axes: tuple[int, int, int]  # axis i of the result is this one of the volume: 0, 1 or 2
+    mirrored: tuple[bool, bool, bool]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Turn (..., D, H, W) without interpolation; the sides move with their axes."""
+        leading = tuple(range(x.dim() - 3))
+        x = x.permute(*leading, *(len(leading) + axis for axis in self.axes))
+        return x.flip([axis - 3 for axis, flips in enumerate(self.mirrored) if flips])
+
+    @property
+    def is_rotation(self) -> bool:
+        """Tell the 24 turns from the 24 with a mirror in them."""
+        swaps = sum(a > b for i, a in enumerate(self.axes) for b in self.axes[i + 1 :])
+        return (swaps + sum(self.mirrored)) % 2 == 0
+
+
+VOLUME_ACTIONS = tuple(
+    VolumeAction(axes, mirrored)
+    for axes in itertools.permutations(range(3))
+    for mirrored in itertools.product((False, True), repeat=3)
 )
 
 
@@ -80,6 +108,30 @@ def rotate(
     return turned + fill
 
 
+def rotate_volume(
+    x: Float[Tensor, "B C D H W"],
+    *,
+    angle_deg: float,
+    axis: int,
+    interpolation: Interpolation = "bilinear",
+    fill: float = 0.0,
+) -> Float[Tensor, "B C D2 H2 W2"]:
+    """Turn volumes about one of their axes through the centre: 0, 1 or 2 for D, H or W.
+
+    Counter-clockwise in the slices across that axis, as ``rotate`` turns images; exact at multiples
+    of 90 degrees.
+
+    >>> x = torch.randn(1, 1, 4, 5, 5)
+    >>> torch.equal(rotate_volume(x, angle_deg=90, axis=0), x.rot90(1, (-2, -1)))
+    True
+    """
+    slices = x.movedim(2 + axis, 2)  # (B, C, n, h, w): n slices of h x w each
+    turned = rotate(
+        slices.flatten(1, 2), angle_deg=angle_deg, interpolation=interpolation, fill=fill
+    )
+    return turned.unflatten(1, slices.shape[1:3]).movedim(2, 2 + axis)
+
+
 def rotate_orbit(
     x: Float[Tensor, "1 C H W"],
     angles_deg: list[float],
@@ -116,15 +168,19 @@ def rotate_each(
     return turned
 
 
-def disc_mask(height: int, width: int) -> Bool[Tensor, "height width"]:
-    """Mark the pixels whose centres lie in the disc inscribed in the image."""
-    y = torch.arange(height) - (height - 1) / 2
-    x = torch.arange(width) - (width - 1) / 2
-    return torch.hypot(y[:, None], x[None, :]) <= min(height, width) / 2
+def disc_mask(*sides: int) -> Bool[Tensor, "..."]:
+    """Mark the pixels whose centres lie in the disc, or ball, inscribed in an image or volume.
+
+    >>> disc_mask(4, 4).int().tolist()
+    [[0, 1, 1, 0], [1, 1, 1, 1], [1, 1, 1, 1], [0, 1, 1, 0]]
+    """
+    centred = [torch.arange(side) - (side - 1) / 2 for side in sides]
+    squares = sum(axis**2 for axis in torch.meshgrid(*centred, indexing="ij"))
+    return squares <= (min(sides) / 2) ** 2
 
 
 def equivariance_error(
-    f: Callable[[Tensor], Tensor], action: Callable[[Tensor], Tensor], x: Float[Tensor, "B C H W"]
+    f: Callable[[Tensor], Tensor], action: Callable[[Tensor], Tensor], x: Float[Tensor, "B C *_"]
 ) -> float:
     """Measure ``amax(abs(f(g·x) - g·f(x))) / amax(abs(f(x)))``, 0 where f commutes with g.
 
@@ -139,11 +195,11 @@ def equivariance_error(
 
 
 def relative_error(
-    got: Float[Tensor, "B C H W"],
-    wanted: Float[Tensor, "#B C H W"],
-    mask: Bool[Tensor, "H W"],
+    got: Float[Tensor, "B C *space"],
+    wanted: Float[Tensor, "#B C *space"],
+    mask: Bool[Tensor, "*space"],
     *,
-    against: Float[Tensor, "#B C H W"] | None = None,
+    against: Float[Tensor, "#B C *space"] | None = None,
 ) -> Float[Tensor, " B"]:
     """Measure ``||got - wanted|| / ||against||`` inside the mask, one number an image (L2 norms).
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sre.data.split import Split
 from sre.errors import SettingError
 from sre.evaluation import classify, decide
+from sre.gmr import parameter_groups
 from sre.protocols import MEAN, STD, find_protocol, prepare, soft_disc
 
 
@@ -101,7 +102,8 @@ def train(
     labels = torch.tensor(train_split.labels)
     steps = math.ceil(len(labels) / config.batch_size)
     optimizer = torch.optim.AdamW(
-        parameter_groups(model, config.weight_decay), lr=config.learning_rate
+        parameter_groups(model, weight_decay=config.weight_decay, decays_vectors=False),
+        lr=config.learning_rate,
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: learning_rate_factor(step, steps * config.epochs, config.warmup)
@@ -152,16 +154,6 @@ def _check_finite(loss: float, epoch: int, config: TrainConfig) -> None:
             f"the loss became {loss} in epoch {epoch}; try a lower learning rate than "
             f"{config.learning_rate}"
         )
-
-
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Spare norms and biases the weight decay, as is usual."""
-    decayed = [p for p in model.parameters() if p.dim() > 1]
-    spared = [p for p in model.parameters() if p.dim() <= 1]
-    return [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": spared, "weight_decay": 0.0},
-    ]
 
 
 def learning_rate_factor(step: int, total: int, warmup: float) -> float:

@@ -7,9 +7,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = [
-    {"__init__", "errors"}, {"symmetry"}, {"bands"}, {"layers"}, {"resnet"},
-    {"models", "data", "protocols"}, {"checkpoints", "evaluation", "explanation"}, {"training"},
-    {"studies"}, {"__main__"},
+    {"__init__", "errors"}, {"symmetry"}, {"bands"}, {"layers"}, {"transposed", "gmr"}, {"resnet"},
+    {"unet"}, {"models", "data", "protocols"},
+    {"checkpoints", "evaluation", "explanation", "conversion", "inspection", "authors"},
+    {"training"}, {"studies"}, {"__main__"},
 ]  # fmt: skip
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 SRE = sorted(ROOT.glob("sre/**/*.py"))

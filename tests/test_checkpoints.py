@@ -20,7 +20,7 @@ from sre.checkpoints import (
     save_checkpoint,
 )
 from sre.errors import CheckpointError
-from sre.models import MODELS
+from sre.models import CLASSIFIERS
 from tests.networks import CARD, tiny_network, write_checkpoint
 
 
@@ -54,7 +54,7 @@ def rewrite(path: Path, change: Callable[[dict, dict], None]) -> None:
 # Sound ones
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", CLASSIFIERS)
 @pytest.mark.parametrize("in_channels", [1, 3])
 def test_every_model_comes_back_as_it_was(name, in_channels, tmp_path):
     card = replace(CARD, model=name, in_channels=in_channels)

@@ -371,7 +371,7 @@ def test_runs_under_autocast_and_in_inference_mode():
         ({"kernel_size": 4}, r"kernel_size must be odd and positive, got 4; try 5$"),
         ({"kernel_size": (6, 6)}, r"kernel_size must be odd and positive, got 6; try 7$"),
         ({"kernel_size": 0}, r"kernel_size must be odd and positive, got 0; try 1$"),
-        ({"kernel_size": (3, 5)}, r"kernel_size must be square, got 3x5; try 5$"),
+        ({"kernel_size": (3, 5)}, r"kernel_size must be the same along all axes, got 3x5; try 5$"),
         ({"groups": 3}, r"groups must divide in_channels and out_channels, got 3 for 8 and 4; "),
         ({"groups": 0}, r"groups must divide in_channels and out_channels, got 0 for 8 and 4; "),
         ({"padding_mode": "mirror"}, r"unknown padding_mode 'mirror'; choose from zeros, reflect"),

@@ -7,8 +7,6 @@ import torch.nn.functional as F
 from sre.errors import SettingError, UnknownNameError
 from sre.layers import SREConv2d
 from sre.models import (
-    MAX_SIDE_PX,
-    MIN_SIDE_PX,
     MODELS,
     build_model,
     count_multiply_adds,
@@ -21,7 +19,10 @@ from sre.models import (
 def test_every_model_builds_runs_trains_and_is_restored(name):
     settings = {"in_channels": 3, "num_classes": 4, "width": 4}
     model = build_model(name, **settings)
-    images, labels = torch.randn(8, 3, 28, 28), torch.arange(8) % 4
+    entry = find_model(name)
+    images = torch.randn(8, 3, *(24,) * entry.dims)
+    shape = (8,) if entry.labels == "image" else (8, *images.shape[2:])
+    labels = torch.randint(4, shape)
     losses = []
     for _ in range(4):
         loss = F.cross_entropy(model(images), labels)
@@ -42,15 +43,19 @@ def test_entries_stand_under_their_names_and_describe_themselves(name):
     entry = find_model(name)
     assert entry.name == name
     assert entry.title
+    assert entry.family in ("sre", "gmr", "plain")
     assert entry.summary.endswith(".")
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("side", [MIN_SIDE_PX, MAX_SIDE_PX])
-def test_models_take_the_sides_that_they_name(name, side):
+def test_models_take_the_sides_that_they_name(name):
+    entry = find_model(name)
     model = build_model(name, in_channels=1, num_classes=2, width=2).eval()
-    with torch.no_grad():
-        assert model(torch.zeros(1, 1, side, side)).shape == (1, 2)
+    for side in entry.sides_px:
+        space = (side,) * entry.dims
+        with torch.no_grad():
+            logits = model(torch.zeros(1, 1, *space))
+        assert logits.shape == (1, 2, *(space if entry.labels == "pixels" else ()))
 
 
 @pytest.mark.parametrize(

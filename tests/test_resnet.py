@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from sre.models import MODELS, build_model
+from sre.models import CLASSIFIERS, build_model
 from sre.resnet import PASS_IMAGES, STAGES, HalvingPool, ResNet
 from sre.symmetry import GRID_ACTIONS, GridAction, equivariance_error
 
@@ -117,13 +117,14 @@ def test_the_pool_averages_pairs_or_overlapping_pairs():
 # The parts
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", CLASSIFIERS)
 @pytest.mark.parametrize("side", [24, 28, 33])
 def test_the_stages_halve_and_the_head_finishes(name, side):
     model, image = network(name), torch.randn(3, 2, side, side)
     features = model.forward_features(image)
     assert tuple(features) == STAGES
-    assert [maps.shape[1] for maps in features.values()] == [4, 4, 8, 16, 32]
+    wide = 4 if name.endswith("50") else 1
+    assert [maps.shape[1] for maps in features.values()] == [4, *(wide * c for c in (4, 8, 16, 32))]
     sides = [maps.shape[-1] for maps in features.values()]
     assert sides[0] == sides[1] == side
     assert all(small == -(-large // 2) for large, small in pairwise(sides[1:]))
@@ -132,7 +133,7 @@ def test_the_stages_halve_and_the_head_finishes(name, side):
     assert torch.equal(logits, model(image))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", CLASSIFIERS)
 def test_images_of_a_batch_do_not_mix(name):
     model, images = network(name).double(), torch.randn(3, 2, 28, 28, dtype=torch.float64)
     alone = torch.cat([model(image[None]) for image in images])
@@ -151,7 +152,7 @@ def test_no_image_gives_no_logits():
     assert network("sre_resnet18")(torch.zeros(0, 2, 28, 28)).shape == (0, 5)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", CLASSIFIERS)
 def test_kernels_are_drawn_by_their_fan_out(name):
     model = build_model(name, in_channels=3, num_classes=4, width=32)
     for module in model.modules():

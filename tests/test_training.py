@@ -8,6 +8,7 @@ from torch import nn
 
 from sre.data.split import Split
 from sre.errors import SettingError, UnknownNameError
+from sre.gmr import parameter_groups
 from sre.protocols import find_protocol, present, soft_disc
 from sre.training import (
     EpochDone,
@@ -17,7 +18,6 @@ from sre.training import (
     learning_rate_factor,
     loss_of,
     negative_log_likelihood,
-    parameter_groups,
     train,
 )
 from tests.networks import CARD, tiny_network
@@ -285,7 +285,7 @@ def test_likelihoods_by_hand():
 
 def test_norms_and_biases_are_spared_the_decay():
     model = small_model()
-    decayed, spared = parameter_groups(model, 0.05)
+    decayed, spared = parameter_groups(model, weight_decay=0.05, decays_vectors=False)
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.05, 0)
     assert {p.shape for p in decayed["params"]} == {(4, 1, 1, 1), (2, 64)}
     assert len(decayed["params"]) + len(spared["params"]) == len(list(model.parameters()))

@@ -15,7 +15,13 @@ from sre.data.store import file_md5, load_split
 from sre.data.table import find_dataset
 from sre.errors import SettingError
 from sre.evaluation import ANGLES_DEG, FEW_ANGLES_DEG, evaluate_angles, summarise
-from sre.models import build_model, count_multiply_adds, count_parameters
+from sre.models import (
+    CLASSIFIERS,
+    build_model,
+    count_multiply_adds,
+    count_parameters,
+    find_model,
+)
 from sre.protocols import find_protocol
 from sre.training import EpochDone, StepDone, TrainConfig, train
 
@@ -64,6 +70,11 @@ def run_training(
     if entry.dimensions != 2:
         raise SettingError(
             f"{entry.title} holds volumes, and the models take images; choose a 2-D data set"
+        )
+    if find_model(model_name).name not in CLASSIFIERS:
+        raise SettingError(
+            f"{model_name} labels pixels or takes volumes, and training is for classes of images; "
+            f"choose from {', '.join(CLASSIFIERS)}"
         )
     splits = {s: load_split(dataset, s, data_dir=data_dir) for s in ("train", "val", "test")}
     torch.manual_seed(config.seed)
