@@ -23,7 +23,7 @@ class RadialConvTranspose(RadialConv):
         out_channels: int,
         kernel_size: int | tuple[int, ...],
         stride: int | tuple[int, ...] = 1,
-        padding: int | tuple[int, ...] = 0,
+        padding: str | int | tuple[int, ...] = 0,  # no word is taken, and each gets a sentence
         output_padding: int | tuple[int, ...] = 0,
         groups: int = 1,
         bias: bool = True,

@@ -202,3 +202,57 @@ def test_constants_made_while_inferring_serve_training_too(side):
         band_conv(x, weight, None, 5, True)
     band_conv(x, weight, None, 5, True).sum().backward()
     assert weight.grad is not None
+
+
+# Volumes
+
+
+@given(
+    kernel_size=st.sampled_from([3, 5, 7]),
+    space=st.tuples(*[st.integers(1, 9)] * 3),
+    batch=st.integers(0, 2),
+    circular=st.booleans(),
+    dtype=st.sampled_from([torch.float64, torch.float32]),
+    small_pixels=st.sampled_from([0, 64]),
+    chunk_values=st.sampled_from([1, 2**17]),
+    seed=st.integers(0, 2**16),
+)
+def test_sums_over_balls_equal_the_dense_convolution_in_values_and_gradients(
+    kernel_size, space, batch, circular, dtype, small_pixels, chunk_values, seed
+):
+    torch.manual_seed(seed)
+    index = torch.from_numpy(band_index(kernel_size, circular, 3).copy())
+    masks = torch.stack([index == band for band in range(int(index.max()) + 1)]).double()
+    x = torch.randn(batch, *space, 2, dtype=dtype, requires_grad=True)
+    weight = torch.randn(len(masks), 2, 3, dtype=dtype, requires_grad=True)
+    bias = torch.randn(3, dtype=dtype, requires_grad=True)
+    kernel = torch.einsum("lco,ldhw->ocdhw", weight.double(), masks)
+    maps = x.double().movedim(-1, 1)
+    expected = F.conv3d(maps, kernel, bias.double(), padding=kernel_size // 2).movedim(1, -1)
+    upstream = torch.randn(expected.shape, dtype=dtype)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bands, "SMALL_PIXELS", small_pixels)
+        patch.setattr(bands, "CHUNK_VALUES", chunk_values)
+        patch.setattr(bands, "_convolves_depthwise", lambda x: True)
+        got = band_conv(x, weight, bias, kernel_size, circular)
+        with torch.no_grad():
+            assert_near(band_conv(x, weight, bias, kernel_size, circular), expected, dtype)
+        grads = torch.autograd.grad(got, [x, weight, bias], upstream)
+    assert_near(got, expected, dtype)
+    exact = torch.autograd.grad(expected, [x, weight, bias], upstream.double())
+    for grad, right in zip(grads, exact, strict=True):
+        assert_near(grad, right, dtype)
+
+
+@pytest.mark.parametrize(
+    ("kernel_size", "counts"), [(1, [1]), (3, [1, 18]), (5, [1, 18, 62]), (7, [1, 26, 54, 98])]
+)
+def test_shells_have_the_authors_voxel_counts(kernel_size, counts):
+    index = band_index(kernel_size, dims=3)
+    assert [int((index == band).sum()) for band in range(index.max() + 1)] == counts
+
+
+def test_bands_of_one_dimension_are_mirrored_pairs():
+    assert band_index(5, dims=1).tolist() == [2, 1, 0, 1, 2]
+    with pytest.raises(ValueError, match="a kernel of one dimension has no corners; leave circ"):
+        band_index(5, circular=False, dims=1)

@@ -8,8 +8,15 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from sre.layers import PADDING_MODES, SREConv2d, band_masks
-from sre.symmetry import GRID_ACTIONS, equivariance_error, grid_action, relative_error, rotate
+from sre.layers import PADDING_MODES, SREConv1d, SREConv2d, SREConv3d, band_masks
+from sre.symmetry import (
+    GRID_ACTIONS,
+    VOLUME_ACTIONS,
+    equivariance_error,
+    grid_action,
+    relative_error,
+    rotate,
+)
 from tests.images import band_limited, inner_disc
 
 odd = st.integers(0, 7).map(lambda half: 2 * half + 1)  # 1 to 15
@@ -362,6 +369,69 @@ def test_runs_under_autocast_and_in_inference_mode():
         torch.testing.assert_close(layer(x), expected)
 
 
+# One and three dimensions
+
+FAMILY = {1: (SREConv1d, nn.Conv1d), 3: (SREConv3d, nn.Conv3d)}
+
+
+@given(
+    dims=st.sampled_from([1, 3]),
+    kernel_size=st.sampled_from([1, 3, 5, 7]),
+    stride=st.integers(1, 2),
+    padding=st.one_of(st.integers(0, 4), st.sampled_from(["same", "valid"])),
+    dilation=st.integers(1, 2),
+    groups=st.sampled_from([1, 2]),
+    bias=st.booleans(),
+    padding_mode=st.sampled_from(PADDING_MODES),
+    dtype=st.sampled_from([torch.float64, torch.float32]),
+    size=st.tuples(*[st.integers(1, 10)] * 3),
+    seed=seeds,
+)
+def test_signals_and_volumes_equal_an_ordinary_layer_with_its_kernel(
+    dims, kernel_size, stride, padding, dilation, groups, bias, padding_mode, dtype, size, seed
+):
+    torch.manual_seed(seed)
+    ours, theirs = FAMILY[dims]
+    stride = 1 if padding == "same" else stride
+    arguments = (8, 4, kernel_size, stride, padding, dilation, groups, bias, padding_mode)
+    layer, plain = ours(*arguments, dtype=dtype), theirs(*arguments, dtype=dtype)
+    plain.load_state_dict({**layer.state_dict(), "weight": layer.kernel.detach()})
+    x = torch.randn(2, 8, *size[:dims], dtype=dtype)
+    try:
+        expected = plain(x)
+    except RuntimeError:
+        with pytest.raises(RuntimeError):
+            layer(x)
+        return
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-5
+    got = layer(x)
+    assert got.shape == expected.shape
+    if got.numel():
+        scale = float(expected.abs().amax().detach().clamp_min(1))
+        torch.testing.assert_close(got, expected, rtol=0, atol=tolerance * scale)
+
+
+@pytest.mark.parametrize("padding_mode", PADDING_MODES)
+@pytest.mark.parametrize(("stride", "side"), [(1, 8), (2, 9)])
+def test_volumes_turn_exactly_and_signals_mirror(stride, side, padding_mode):
+    settings = {"stride": stride, "padding": 2, "padding_mode": padding_mode}
+    solid = SREConv3d(8, 3, 5, **settings)
+    x = torch.randn(1, 8, side, side, side)
+    with torch.no_grad():
+        for action in VOLUME_ACTIONS[1::5]:
+            assert equivariance_error(solid, action, x) < 1e-5
+            assert equivariance_error(nn.Conv3d(8, 3, 5, **settings), action, x) > 0.1
+    line, x = SREConv1d(2, 3, 5, **settings).double(), torch.randn(1, 2, side).double()
+    assert equivariance_error(line, lambda x: x.flip(-1), x) < 1e-12
+
+
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_signals_and_volumes_have_one_weight_a_band(k):
+    assert SREConv1d(6, 4, k, groups=2).weight.shape == (4, 3, k // 2 + 1)
+    assert SREConv3d(6, 4, k, circular=False).weight.shape == (4, 6, k // 2 + 2)
+    assert SREConv3d(6, 4, k).kernel.shape == (4, 6, k, k, k)
+
+
 # What is refused
 
 
@@ -383,6 +453,20 @@ def test_runs_under_autocast_and_in_inference_mode():
 def test_wrong_settings_are_named(settings, message):
     with pytest.raises(ValueError, match=message):
         SREConv2d(8, 4, **{"kernel_size": 5, **settings})
+
+
+@pytest.mark.parametrize(
+    ("layer", "settings", "message"),
+    [
+        (SREConv1d, {"circular": False}, r"of one dimension has no corners; leave circular=True$"),
+        (SREConv3d, {"kernel_size": (3, 7, 7)}, r"same along all axes, got 3x7x7; try 7$"),
+        (SREConv3d, {"stride": (2, 2)}, r"SREConv3d has 3 axes, got 2 numbers for them; give one"),
+    ],
+    ids=str,
+)
+def test_wrong_settings_of_signals_and_volumes_are_named(layer, settings, message):
+    with pytest.raises(ValueError, match=message):
+        layer(8, 4, **{"kernel_size": 5, **settings})
 
 
 def test_prints_its_settings():

@@ -1,4 +1,8 @@
-"""The authors' package, sre-conv 1.0.2, as an oracle for our layers and our network."""
+"""The authors' packages, sre-conv 1.0.2 and GMR-Conv 1.0.3, as oracles for layers and networks.
+
+What their packages cannot do at all is compared with nothing: layers of one dimension and
+transposed ones raise there. tests/test_authors.py compares the networks, through their files.
+"""
 
 import importlib
 from types import ModuleType
@@ -7,40 +11,65 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sre.layers import SREConv2d
+from sre.gmr import GMRConv2d, GMRConv3d
+from sre.layers import RadialConv, SREConv2d, SREConv3d
 from sre.models import build_model
 from sre.resnet import ResNet
 
 KERNEL_SIZES = (9, 9, 5, 5)
+OURS = {
+    ("sre", 2): SREConv2d, ("sre", 3): SREConv3d, ("gmr", 2): GMRConv2d, ("gmr", 3): GMRConv3d,
+}  # fmt: skip
+
+
+def package(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        pytest.skip(f"needs the authors' packages (sre-conv, GMR-Conv and torchio): {error}")
 
 
 @pytest.fixture(scope="module")
 def authors() -> ModuleType:
-    try:
-        return importlib.import_module("SRE_Conv")
-    except ImportError as error:
-        pytest.skip(f"needs the authors' package (pip install sre-conv==1.0.2 torchio): {error}")
+    return package("SRE_Conv")
 
 
-def authors_layer(authors: ModuleType, *, circular: bool, **settings) -> nn.Module:
-    """Build their layer; only the base class of theirs lets the corners be kept."""
+def authors_layer(family: str, dims: int, *, circular: bool = True, **settings) -> nn.Module:
+    """Build their layer; of SRE-Conv only the base class lets the corners be kept."""
+    if family == "gmr":
+        layer = getattr(package("GMR_Conv"), f"GMR_Conv{dims}d")(
+            **settings, force_circular=circular
+        )
+        # Their quick way crashes with groups and passes over padding_mode; the dense one does not.
+        # Their argument of this name ends up in another, so that only this turns it off.
+        layer.dw_fwd = False
+        return layer
+    code = package("SRE_Conv").sre_conv
+    each_axis = {2: code._pair, 3: code._triple}[dims]
 
-    class Layer(authors.SRE_Conv2d):
+    class Layer(getattr(code, f"SRE_Conv{dims}d")):
         def __init__(self):
-            base = authors.sre_conv._SRE_ConvNd
-            pair = authors.sre_conv._pair
             for name in ("kernel_size", "stride", "padding", "dilation"):
                 if not isinstance(settings.get(name), str):
-                    settings[name] = pair(settings[name])
-            base.__init__(self, **settings, force_circular=circular)
+                    settings[name] = each_axis(settings[name])
+            code._SRE_ConvNd.__init__(self, **settings, force_circular=circular)
 
     return Layer()
+
+
+def load(ours: RadialConv, theirs: nn.Module) -> None:
+    """Take over all that they learn, under our names."""
+    named = {n.replace("log_sigmas", "log_sigma"): p for n, p in theirs.named_parameters()}
+    assert {n: p.shape for n, p in ours.named_parameters()} == {
+        n: p.shape for n, p in named.items()
+    }
+    ours.load_state_dict(named)
 
 
 LAYER_SETTINGS = [
     {},
     {"stride": 2},
-    {"stride": (2, 1), "padding": (3, 1)},
+    {"padding": 1},
     {"dilation": 2},
     {"dilation": 2, "padding": "same"},
     {"groups": 4},
@@ -55,32 +84,52 @@ LAYER_SETTINGS = [
 
 @pytest.mark.parametrize("settings", LAYER_SETTINGS, ids=str)
 @pytest.mark.parametrize("circular", [True, False], ids=["circular", "corners"])
-@pytest.mark.parametrize("kernel_size", [3, 5, 7, 9, 11])
-def test_layers_agree_with_the_authors(authors, kernel_size, circular, settings):
+@pytest.mark.parametrize(
+    ("family", "dims", "kernel_size"),
+    [(f, d, k) for f, d in OURS for k in ((3, 5, 7, 9, 11) if d == 2 else (3, 5))],
+)
+def test_layers_agree_with_the_authors(family, dims, kernel_size, circular, settings):
     settings = {
         "in_channels": 8, "out_channels": 12, "kernel_size": kernel_size, "stride": 1,
         "padding": kernel_size // 2, "dilation": 1, "groups": 1, "bias": True,
         "padding_mode": "zeros", **settings,
     }  # fmt: skip
-    theirs = authors_layer(authors, circular=circular, **settings)
-    ours = SREConv2d(**settings, circular=circular)
-    assert ours.weight.shape == theirs.weight.shape
-    assert {n for n, _ in ours.named_parameters()} == {n for n, _ in theirs.named_parameters()}
-    ours.load_state_dict(dict(theirs.named_parameters()))
-    x = torch.randn(2, 8, 27, 32)
+    theirs = authors_layer(family, dims, circular=circular, **settings)
+    ours = OURS[family, dims](**settings, circular=circular)
+    if family == "gmr":
+        nn.init.normal_(theirs.log_sigmas, mean=-0.5, std=0.5)
+    load(ours, theirs)
+    space = (27, 32) if dims == 2 else (11, 9, 10)
+    x = torch.randn(2, 8, *space, requires_grad=True)
     theirs.train()  # in eval mode theirs uses a kernel cached before
+    expected = theirs(x)
+    upstream = torch.randn_like(expected)
+    wanted = torch.autograd.grad(expected, [x, *theirs.parameters()], upstream)
+    names = ["x", *(n.replace("log_sigmas", "log_sigma") for n, _ in theirs.named_parameters())]
+    for ours.dense in (False, True):
+        got = ours(x)
+        assert (got - expected).abs().amax() < 1e-5
+        own = dict(ours.named_parameters(), x=x)
+        grads = torch.autograd.grad(got, [own[name] for name in names], upstream)
+        for name, grad, right in zip(names, grads, wanted, strict=True):
+            assert (grad - right).abs().amax() < 1e-4 * right.abs().amax().clamp_min(1), name
+
+
+@pytest.mark.parametrize("settings", [{}, {"stride": 2}, {"bias": False}], ids=str)
+def test_the_authors_quick_way_agrees_too(settings):
+    settings = {"in_channels": 8, "out_channels": 4, "kernel_size": 5, "padding": 2, **settings}
+    theirs, ours = package("GMR_Conv").GMR_Conv2d(**settings), GMRConv2d(**settings)
+    load(ours, theirs)
+    x = torch.randn(2, 8, 20, 21)
     with torch.no_grad():
-        expected = theirs(x)
-        assert (ours(x) - expected).abs().amax() < 1e-5
-        ours.dense = True
-        assert (ours(x) - expected).abs().amax() < 1e-5
+        assert (ours(x) - theirs(x)).abs().amax() < 1e-5
 
 
 @pytest.mark.parametrize("kernel_size", range(1, 17, 2))
 @pytest.mark.parametrize("circular", [True, False], ids=["circular", "corners"])
-def test_kernels_agree_with_the_authors(authors, kernel_size, circular):
+def test_kernels_agree_with_the_authors(kernel_size, circular):
     settings = {"in_channels": 2, "out_channels": 3, "kernel_size": kernel_size}
-    theirs = authors_layer(authors, circular=circular, stride=1, padding=0, dilation=1, **settings)
+    theirs = authors_layer("sre", 2, circular=circular, stride=1, padding=0, dilation=1, **settings)
     ours = SREConv2d(**settings, circular=circular)
     ours.load_state_dict(dict(theirs.named_parameters()))
     torch.testing.assert_close(ours.kernel, theirs._make_conv_weight(theirs.weight))

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from sre.symmetry import (
     GRID_ACTIONS,
+    VOLUME_ACTIONS,
     disc_mask,
     equivariance_error,
     grid_action,
@@ -15,6 +16,7 @@ from sre.symmetry import (
     rotate,
     rotate_each,
     rotate_orbit,
+    rotate_volume,
 )
 from tests.images import band_limited, inner_disc
 
@@ -191,3 +193,45 @@ def test_the_relative_error_looks_inside_the_mask():
     assert both.tolist() == pytest.approx([0.2, 0.0])
     against = torch.full_like(wanted, 0.5)
     assert relative_error(got, wanted, mask, against=against).tolist() == pytest.approx([2**0.5])
+
+
+# Volumes
+
+
+def test_the_symmetries_of_a_cube_are_forty_eight():
+    volume = torch.arange(27.0).view(1, 3, 3, 3)
+    seen = {tuple(action(volume).flatten().tolist()) for action in VOLUME_ACTIONS}
+    assert len(seen) == 48
+    assert sum(action.is_rotation for action in VOLUME_ACTIONS) == 24
+    assert torch.equal(VOLUME_ACTIONS[0](volume), volume)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_volumes_turn_about_each_axis(axis):
+    volume = torch.randn(2, 3, 4, 5, 6)
+    plane = [a for a in (-3, -2, -1) if a != axis - 3]
+    for turns in range(4):
+        turned = rotate_volume(volume, angle_deg=90 * turns, axis=axis)
+        assert torch.equal(turned, torch.rot90(volume, turns, plane))
+    cube = torch.randn(1, 1, 5, 5, 5)
+    quarter = rotate_volume(cube, angle_deg=90, axis=axis)
+    actions = [a for a in VOLUME_ACTIONS if torch.equal(a(cube), quarter)]
+    assert [action.is_rotation for action in actions] == [True]
+
+
+def test_a_volume_turned_there_and_back_is_nearly_the_same():
+    axis = torch.linspace(-1, 1, 21)
+    z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
+    spot = torch.exp(-8 * ((z - 0.1) ** 2 + (y + 0.2) ** 2 + (x - 0.2) ** 2))[None, None]
+    turned = rotate_volume(rotate_volume(spot, angle_deg=30, axis=1), angle_deg=-30, axis=1)
+    assert relative_error(turned, spot, disc_mask(21, 21, 21)) < 0.05
+    assert (
+        relative_error(rotate_volume(spot, angle_deg=30, axis=1), spot, disc_mask(21, 21, 21)) > 0.1
+    )
+
+
+def test_the_mask_of_a_volume_is_a_ball():
+    assert disc_mask(2, 2, 2).all()
+    ball = disc_mask(5, 5, 5)
+    assert ball[2].tolist() == disc_mask(5, 5).tolist()
+    assert int(ball.sum()) == 81  # centres within 2.5 of the centre: all but 44 of 125
