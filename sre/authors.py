@@ -106,6 +106,7 @@ def _convolution(is_gmr: bool, dims: int) -> Convolution:
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist; give the file of a trained network")
+    loaded: object
     try:
         if path.suffix == ".safetensors":
             loaded = load_file(path)

@@ -14,6 +14,7 @@ band sums of the incoming gradient g alone: ``dL/dx = sum_l I_l(g) w_l^T`` and
 import math
 from functools import lru_cache
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -112,14 +113,16 @@ def _convolve(
 
 class _BandConv(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, weight, bias, kernel_size, circular) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, kernel_size: int, circular: bool
+    ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.kernel = (kernel_size, circular)
         return _convolve(x, weight, bias, kernel_size, circular)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         grad = grad.contiguous()
         wants_x, wants_weight, wants_bias = ctx.needs_input_grad[:3]
@@ -127,9 +130,9 @@ class _BandConv(torch.autograd.Function):
         grad_weight = torch.zeros_like(weight) if wants_weight else None
         for some in _chunks(grad) if wants_x or wants_weight else ():
             sums = _band_sums(grad[some], *ctx.kernel)
-            if wants_x:
+            if grad_x is not None:
                 _mix(grad_x[some], sums, weight.transpose(1, 2), None)
-            if wants_weight:
+            if grad_weight is not None:
                 pixels = x[some].flatten(0, -2).t()
                 for band, of_band in enumerate(sums):
                     grad_weight[band].addmm_(pixels, of_band.flatten(0, -2))

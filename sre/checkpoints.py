@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
 from types import UnionType
-from typing import get_args, get_origin
+from typing import Any, get_args, get_origin
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -111,7 +111,7 @@ def _is_of(value: object, kind: object) -> bool:
     if origin is UnionType:
         return any(_is_of(value, one) for one in inner)
     if kind is float:
-        return type(value) in (int, float) and math.isfinite(value)
+        return isinstance(value, int | float) and type(value) is not bool and math.isfinite(value)
     return kind is object or type(value) is kind or (kind is type(None) and value is None)
 
 
@@ -208,7 +208,9 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> tuple[ResNet, Checkpo
 class _Undrawn(TorchFunctionMode):
     """Leaves new weights as they are, for the file's to come: random numbers are not touched."""
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         kwargs = kwargs or {}
         if func.__name__ in ("normal_", "uniform_", "kaiming_uniform_"):
             return args[0] if args else kwargs["tensor"]
@@ -217,13 +219,15 @@ class _Undrawn(TorchFunctionMode):
 
 def _build(card: CheckpointCard) -> ResNet:
     with _Undrawn():
-        return build_model(
+        model = build_model(
             card.model,
             in_channels=card.in_channels,
             num_classes=len(card.classes),
             width=card.width,
             kernel_sizes=card.kernel_sizes,
         )
+    assert isinstance(model, ResNet)  # all classifiers are
+    return model
 
 
 def list_checkpoints(folder: Path) -> dict[Path, CheckpointCard]:

@@ -8,7 +8,7 @@ range, which would hide how they change from angle to angle, nor resized to the 
 import copy
 import importlib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType, ModuleType, SimpleNamespace
@@ -199,7 +199,10 @@ def _as_targets(targets: int | Sequence[int] | Tensor | None, logits: Tensor) ->
 
 
 def _check_names(
-    method: str, methods: Sequence[str] | Mapping[str, str], stages: Sequence[str], known: object
+    method: str,
+    methods: Sequence[str] | Mapping[str, str],
+    stages: Sequence[str],
+    known: Collection[str],
 ) -> None:
     if method not in methods:
         raise UnknownNameError(f"unknown method {method!r}; choose from {', '.join(methods)}")

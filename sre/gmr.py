@@ -24,9 +24,11 @@ class GaussianRingConv(RadialConv):
 
     sre_layer: ClassVar[type[RadialConv]]
 
-    def _add_weight(self, bands: int, **empty: object) -> None:
-        super()._add_weight(bands, **empty)
-        self.log_sigma = nn.Parameter(torch.empty(bands, **empty))
+    def _add_weight(
+        self, bands: int, *, device: torch.device | str | None, dtype: torch.dtype | None
+    ) -> None:
+        super()._add_weight(bands, device=device, dtype=dtype)
+        self.log_sigma = nn.Parameter(torch.empty(bands, device=device, dtype=dtype))
 
     def reset_parameters(self) -> None:
         """Draw weights as nn.Conv2d does; a ring is as wide at half its height as a band."""
@@ -63,7 +65,7 @@ class GaussianRingConv(RadialConv):
         )  # fmt: skip
         with torch.no_grad():
             layer.weight.copy_(self.banded.permute(2, 1, 0))
-            if self.bias is not None:
+            if layer.bias is not None and self.bias is not None:
                 layer.bias.copy_(self.bias)
         return layer.train(self.training)
 
@@ -134,7 +136,8 @@ def parameter_groups(
     >>> optimizer = torch.optim.SGD(groups, lr=0.02, momentum=0.9)
     """
     widths = {id(m.log_sigma) for m in model.modules() if isinstance(m, GaussianRingConv)}
-    decayed, spared = [], []
+    decayed: list[nn.Parameter] = []
+    spared: list[nn.Parameter] = []
     for parameter in model.parameters():
         spares = id(parameter) in widths or (not decays_vectors and parameter.dim() <= 1)
         (spared if spares else decayed).append(parameter)

@@ -85,10 +85,12 @@ class RadialConv(nn.Module):
         self.kernel_size, self.groups = sides, groups
         self.padding, self.padding_mode = padding, padding_mode
         self.circular, self.dense = circular, dense
-        empty = {"device": device, "dtype": dtype}
-        self._add_weight(len(masks), **empty)
-        self.bias = nn.Parameter(torch.empty(out_channels, **empty)) if bias else None
-        self.register_buffer("masks", masks.to(**empty), persistent=False)
+        self._add_weight(len(masks), device=device, dtype=dtype)
+        self.bias: nn.Parameter | None = None
+        if bias:
+            self.bias = nn.Parameter(torch.empty(out_channels, device=device, dtype=dtype))
+        self.masks: Tensor
+        self.register_buffer("masks", masks.to(device=device, dtype=dtype), persistent=False)
         self.reset_parameters()
 
     @classmethod
@@ -101,9 +103,12 @@ class RadialConv(nn.Module):
             )
         return values
 
-    def _add_weight(self, bands: int, **empty: object) -> None:
+    def _add_weight(
+        self, bands: int, *, device: torch.device | str | None, dtype: torch.dtype | None
+    ) -> None:
         # Stored band by band, as the band sums' matrix products read it.
-        stored = torch.empty(bands, *reversed(self._weight_shape()), **empty)
+        rows, columns = self._weight_shape()
+        stored = torch.empty(bands, columns, rows, device=device, dtype=dtype)
         self.weight = nn.Parameter(stored.permute(2, 1, 0))
 
     def _weight_shape(self) -> tuple[int, int]:
@@ -129,11 +134,11 @@ class RadialConv(nn.Module):
     @property
     def padding_px(self) -> tuple[int, ...]:
         """Pixels added on each side, one number an axis."""
+        if not isinstance(self.padding, str):
+            return self._each_axis(self.padding)
         if self.padding == "valid":
             return (0,) * self.dims
-        if self.padding == "same":
-            return tuple(d * (k // 2) for d, k in zip(self.dilation, self.kernel_size, strict=True))
-        return self._each_axis(self.padding)
+        return tuple(d * (k // 2) for d, k in zip(self.dilation, self.kernel_size, strict=True))
 
     def takes_band_sums(self, x: Tensor) -> bool:
         """Tell whether this input is convolved by sums over bands, or with the dense kernel."""
@@ -163,7 +168,7 @@ class RadialConv(nn.Module):
         padding = self.padding_px
         if self.padding_mode != "zeros":
             both_sides = [px for px in reversed(padding) for _ in range(2)]
-            x, padding = F.pad(x, both_sides, mode=self.padding_mode), 0
+            x, padding = F.pad(x, both_sides, mode=self.padding_mode), (0,) * self.dims
         convolve = CONVOLUTIONS[self.dims]
         return convolve(x, self.kernel, self.bias, self.stride, padding, self.dilation, self.groups)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,7 @@ class ModelEntry:
     dims: int  # 2: images, 3: volumes
     labels: Literal["image", "pixels"]  # what gets a label: the whole, or each of its pixels
     convolution: Convolution
-    network: Callable[..., nn.Module]
+    network: Callable[..., ResNet | UNet]
     kernel_sizes: tuple[int, int, int, int]  # one a stage, unless others are asked for
     summary: str
 
@@ -223,7 +223,7 @@ def _count_flops(model: nn.Module, x: Tensor) -> int:
 def _convolution_flops(
     x: Sequence[int],
     weight: Sequence[int],
-    *settings: object,
+    *settings: Any,
     out_shape: Sequence[int],
     **_: object,
 ) -> int:

@@ -8,10 +8,10 @@ equivariant, and the two families differ in nothing but the kernels.
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -40,7 +40,8 @@ class HalvingPool(nn.Module):
         return adaptive(x, [-(-side // 2) for side in sides])
 
 
-_POOLS = MappingProxyType(
+_Pool = Callable[..., Tensor]
+_POOLS: Mapping[int, tuple[_Pool, _Pool]] = MappingProxyType(
     {2: (F.avg_pool2d, F.adaptive_avg_pool2d), 3: (F.avg_pool3d, F.adaptive_avg_pool3d)}
 )
 POINTWISE = MappingProxyType({2: nn.Conv2d, 3: nn.Conv3d})
@@ -238,7 +239,7 @@ def fold_norms(model: Network) -> Network:
     return twin
 
 
-def _fold(conv: nn.Module, norm: nn.Module) -> None:
+def _fold(conv: Any, norm: Any) -> None:
     scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
     bias = 0 if conv.bias is None else conv.bias.double()
     shift = norm.bias.double() + (bias - norm.running_mean.double()) * scale

@@ -62,9 +62,9 @@ class VolumeAction:
 
 
 VOLUME_ACTIONS = tuple(
-    VolumeAction(axes, mirrored)
-    for axes in itertools.permutations(range(3))
-    for mirrored in itertools.product((False, True), repeat=3)
+    VolumeAction((a, b, c), (flips_a, flips_b, flips_c))
+    for a, b, c in itertools.permutations(range(3))
+    for flips_a, flips_b, flips_c in itertools.product((False, True), repeat=3)
 )
 
 
@@ -175,8 +175,8 @@ def disc_mask(*sides: int) -> Bool[Tensor, "..."]:
     [[0, 1, 1, 0], [1, 1, 1, 1], [1, 1, 1, 1], [0, 1, 1, 0]]
     """
     centred = [torch.arange(side) - (side - 1) / 2 for side in sides]
-    squares = sum(axis**2 for axis in torch.meshgrid(*centred, indexing="ij"))
-    return squares <= (min(sides) / 2) ** 2
+    squares = [axis**2 for axis in torch.meshgrid(*centred, indexing="ij")]
+    return torch.stack(squares).sum(0) <= (min(sides) / 2) ** 2
 
 
 def equivariance_error(

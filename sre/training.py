@@ -40,7 +40,7 @@ class TrainConfig:
     protocol: str = "disc"  # of the validation images
     seed: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         allowed = (
             ("epochs", 1 <= self.epochs <= 10_000, "from 1 to 10000"),
             ("batch_size", 2 <= self.batch_size <= 4096, "from 2 to 4096"),

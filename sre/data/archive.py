@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from io import BufferedIOBase
 from math import prod
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -116,7 +117,7 @@ class _Member:
         return data.view(self.dtype).reshape(self.shape, order="F" if self.is_fortran else "C")
 
 
-def _read_header(file: BufferedIOBase) -> tuple[re.Match[bytes] | None, int]:
+def _read_header(file: BufferedIOBase | IO[bytes]) -> tuple[re.Match[bytes] | None, int]:
     magic = file.read(8)
     width = {b"\x93NUMPY\x01\x00": 2, b"\x93NUMPY\x02\x00": 4, b"\x93NUMPY\x03\x00": 4}.get(magic)
     if width is None:

@@ -9,7 +9,7 @@ Every machine draws the same bytes: pixels are computed by +, -, *, / and square
 which IEEE 754 defines to the last bit; the few sines are taken in double precision and rounded.
 """
 
-from functools import lru_cache
+from functools import lru_cache, reduce
 
 import numpy as np
 
@@ -192,7 +192,7 @@ def _lobes(dice: _Dice, kind: int, radius: _Array) -> tuple[_Array, _Array, _Arr
 def _union(lobes: tuple[_Array, _Array, _Array], u: _Array, v: _Array, soft: _Array) -> _Array:
     """Give the distance to the union of the lobes, below 0 inside, with rounded joints."""
     k = _wide(soft)
-    distance = None
+    distance: _Array | None = None
     for x, y, r in zip(*(part.T for part in lobes), strict=True):
         if (r == _NOWHERE).all():
             continue
@@ -203,6 +203,7 @@ def _union(lobes: tuple[_Array, _Array, _Array], u: _Array, v: _Array, soft: _Ar
         else:
             near = np.maximum(k - np.abs(distance - one), 0)
             distance = np.minimum(distance, one) - near * near / (4 * k)
+    assert distance is not None  # no cell is without a lobe
     return distance
 
 
@@ -265,8 +266,9 @@ def _average(fine: _Array) -> _Array:
 
     Shape: (n, 84, 84) -> (n, 28, 28, 1)
     """
-    rows = sum(fine[:, i::_FINE] for i in range(_FINE))
-    return (sum(rows[:, :, i::_FINE] for i in range(_FINE)) / _FINE**2)[..., None]
+    rows = reduce(np.add, (fine[:, i::_FINE] for i in range(_FINE)))
+    blocks = reduce(np.add, (rows[:, :, i::_FINE] for i in range(_FINE)))
+    return (blocks / _FINE**2)[..., None]
 
 
 def _stain(dice: _Dice, layers: dict[str, _Array]) -> _Array:

@@ -22,7 +22,7 @@ def _read_all() -> tuple[np.ndarray, np.ndarray]:
     """
     spec = importlib.util.find_spec("sklearn")
     if spec is None or not spec.submodule_search_locations:
-        raise DataError("the digits come with scikit-learn; run pip install scikit-learn")
+        raise DataError("the digits come with scikit-learn; run pip install 'sre-lab[train]'")
     path = Path(spec.submodule_search_locations[0]) / "datasets" / "data" / "digits.csv.gz"
     lines = gzip.decompress(path.read_bytes()).decode("ascii").split()
     rows = np.array([line.split(",") for line in lines], dtype=np.float64)

@@ -18,7 +18,7 @@ class Split:
     images: np.ndarray  # uint8
     labels: np.ndarray  # int64 class indices, or uint8 zeros and ones if multi-label
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.images.flags.writeable = False
         self.labels.flags.writeable = False
 

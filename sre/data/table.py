@@ -80,9 +80,14 @@ class DatasetEntry:
 
 
 def find_dataset(name: str) -> DatasetEntry:
-    """Raises: UnknownNameError: no data set has that name"""
+    """Raises: UnknownNameError: no data set has that name, or what names it is not installed"""
     if name in DATASETS:
         return DATASETS[name]
+    if len(DATASETS) == len(_BUILT_IN):
+        raise UnknownNameError(
+            f"there are only {', '.join(DATASETS)} here, not {name!r}, as medmnist is not "
+            "installed; run pip install 'sre-lab[train]'"
+        )
     close = difflib.get_close_matches(name, DATASETS, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(DATASETS)}"
     raise UnknownNameError(f"unknown data set {name!r}; {hint}")
@@ -105,11 +110,12 @@ def _read_info() -> dict[str, dict]:
     """Read ``medmnist.INFO`` without running its package.
 
     Importing medmnist pulls in torch and takes seconds, and even its ``info`` module makes a
-    folder in the home directory; the table itself is a literal.
+    folder in the home directory; the table itself is a literal. Empty where medmnist is missing,
+    which the layers and networks do not need.
     """
     spec = importlib.util.find_spec("medmnist")
     if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError("medmnist is not installed; run pip install -r requirements.txt")
+        return {}
     path = Path(spec.submodule_search_locations[0]) / "info.py"
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == "INFO":
@@ -192,7 +198,7 @@ _DIGITS = DatasetEntry(
     archives=MappingProxyType({}),
 )
 
+_BUILT_IN = {"cells": _CELLS, "digits": _DIGITS}
 DATASETS: Mapping[str, DatasetEntry] = MappingProxyType(
-    {name: _medmnist_entry(name, info) for name, info in _read_info().items()}
-    | {"cells": _CELLS, "digits": _DIGITS}
+    {name: _medmnist_entry(name, info) for name, info in _read_info().items()} | _BUILT_IN
 )

@@ -59,7 +59,8 @@ class Transfer:
         self.url, self.part, self.name, self.most = url, part, name, most
         self.pauses_s, self.timeout_s = pauses_s, timeout_s
         self.host = urlsplit(url).netloc
-        self.done, self.total = 0, None
+        self.done = 0
+        self.total: int | None = None
         # Put together, in the last run, from several answers, so perhaps from two versions.
         self.is_pieced = False
         self.can_resume = True
@@ -96,7 +97,7 @@ class Transfer:
             return
         with closing(response):
             self.done = self._start_of(response, have)
-            if (self.total or 0) > self.most:
+            if self.total is not None and self.total > self.most:
                 raise self._too_large(self.total)
             self._check_space()
             try:
@@ -237,7 +238,7 @@ def megabytes(count: int) -> str:
     return f"{count / 1e6:.1f} MB" if count >= 50_000 else f"{count} bytes"
 
 
-def _text(error: Exception | str) -> str:
+def _text(error: BaseException | str) -> str:
     if isinstance(error, HTTPException):  # its text quotes what the server sent
         return "no proper HTTP answer"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -64,7 +64,7 @@ class Lab:
     # One picture at a time: 50 million pixels take half a gigabyte.
     _decoding: threading.Lock = field(default_factory=threading.Lock)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self._cache = TextCache(self.cache_dir / "orbits")
 
     def catalogue(self) -> Json:
@@ -307,7 +307,7 @@ class Lab:
                 picture, made_for = self._uploads.get(_text(upload, "upload"), (None, ""))
             if picture is None or made_for != entry.name:
                 raise ImageError("that picture is no longer here; choose the file again")
-            described = {"source": "upload", "split": None, "index": None, "label": None}
+            described: Json = {"source": "upload", "split": None, "index": None, "label": None}
             return picture, None, described | {"name": "your own picture, not from this data set"}
         split = load_test(entry.name, data_dir=self.data_dir)
         index = check_index(split, _whole(sample, "sample"))

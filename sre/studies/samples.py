@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from sre.data.split import Split
 from sre.data.store import load_split
@@ -111,9 +112,10 @@ def find_sample(
         return FoundView(int(np.random.default_rng().integers(len(split))), "")
     arm = "plain" if kind == "cnn_wrong_turned" else "sre"
     loaded = [load_fresh(path) for path in checkpoints]
-    model, card = next((pair for pair in loaded if pair[1].arm == arm), (None, None))
-    if model is None:
+    suited = [pair for pair in loaded if pair[1].arm == arm]
+    if not suited:
         raise CheckpointError(f"{dataset} has no {arm} checkpoint; train one")
+    model, card = suited[0]
     start = 0 if after is None else (after + 1) % len(split)
     order = np.roll(np.arange(len(split)), -start)[:_MOST]
     for begin in range(0, len(order), _BATCH):
@@ -139,7 +141,7 @@ def find_sample(
 
 
 def _wrong(
-    model: object,
+    model: nn.Module,
     side_px: int,
     split: Split,
     indices: np.ndarray,

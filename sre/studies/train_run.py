@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,6 +24,7 @@ from sre.models import (
     find_model,
 )
 from sre.protocols import find_protocol
+from sre.resnet import ResNet
 from sre.training import EpochDone, StepDone, TrainConfig, train
 
 
@@ -85,6 +87,7 @@ def run_training(
         width=width,
         kernel_sizes=kernel_sizes,
     )
+    assert isinstance(model, ResNet)  # all classifiers are
     card = CheckpointCard(
         dataset=dataset,
         classes=entry.classes,
@@ -122,7 +125,7 @@ def run_training(
     card = replace(card, best_epoch=best_epoch, seconds=round(time.monotonic() - start, 1))
     save_checkpoint(model, card, path)
     saved, _ = load_checkpoint(path, device=device)
-    figures = {}
+    figures: dict[str, Any] = {}
     for name, split, angles in (
         ("validation", splits["val"], FEW_ANGLES_DEG),
         ("test", splits["test"], ANGLES_DEG),
