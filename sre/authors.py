@@ -54,6 +54,10 @@ def load_authors_checkpoint(path: str | Path, *, pools_stem: bool = False) -> Re
     Raises: CheckpointError: what is wrong with the file, and the cure; also for a GMR network
         whose masks were trained, before the release of February 2026, and are no longer symmetric
     Reference: https://arxiv.org/abs/2501.09753 and https://arxiv.org/abs/2504.02819, released code
+
+    >>> model = load_authors_checkpoint("theirs.pth")
+    Traceback (most recent call last):
+    sre.errors.CheckpointError: theirs.pth does not exist; give the file of a trained network
     """
     path = Path(path)
     state = _read(path)

@@ -40,6 +40,9 @@ def band_index(kernel_size: int, circular: bool = True, dims: int = 2) -> np.nda
     Raises: ValueError: kernel_size is even or not positive, so the kernel has no centre pixel; or
             corners are asked for in one dimension
     Reference: Du et al., SRE-Conv, https://arxiv.org/abs/2501.09753, and the authors' code
+
+    >>> band_index(5).tolist()[0]  # a row of the outer edge: the corners are left out
+    [-1, 2, 2, 2, -1]
     """
     if kernel_size < 1 or kernel_size % 2 == 0:
         raise ValueError(
@@ -70,6 +73,11 @@ def band_conv(
     """Convolve with zero padding: sum over each band around every pixel, then mix the channels.
 
     Differentiable once, in x, the weights and the bias.
+
+    >>> x, weight = torch.randn(1, 20, 20, 8), torch.randn(3, 8, 4)  # 3 bands: 5 x 5
+    >>> y = band_conv(x, weight, None, kernel_size=5, circular=True)
+    >>> y.shape
+    torch.Size([1, 20, 20, 4])
     """
     if 0 < math.prod(x.shape[1:-1]) <= SMALL_PIXELS:
         sums = _small_sums(x, kernel_size, circular)
@@ -89,6 +97,11 @@ def traceable_band_conv(
     """The same of PyTorch's own operators alone, which any compiler, exporter or runtime knows.
 
     It keeps the sums of all bands at once, for which training pays in memory.
+
+    >>> from sre.layers import band_masks
+    >>> x, weight = torch.randn(1, 8, 20, 20), torch.randn(3, 8, 4)
+    >>> traceable_band_conv(x, weight, None, band_masks(5), circular=True).shape
+    torch.Size([1, 4, 20, 20])
     """
     channels, half, dims = x.shape[1], masks.shape[-1] // 2, x.dim() - 2
     convolve, sums = CONVOLUTIONS[dims], []
@@ -169,7 +182,11 @@ def _band_sums(
 
 
 def can_sum(x: Float[Tensor, "B C *space"]) -> bool:
-    """Tell whether there is a fast way to the sums over bands, of discs or of balls."""
+    """Tell whether there is a fast way to the sums over bands, of discs or of balls.
+
+    >>> can_sum(torch.zeros(1, 8, 28, 28)), can_sum(torch.zeros(1, 8, 28))
+    (True, False)
+    """
     return x.dim() == 4 or (x.dim() == 5 and _convolves_depthwise(x))
 
 
@@ -273,7 +290,11 @@ def _added_sums(x: Tensor, kernel_size: int, circular: bool) -> list[Tensor]:
 
 @lru_cache(maxsize=64)
 def disc_rows(kernel_size: int, circular: bool = True) -> tuple[tuple[int, ...], ...]:
-    """Describe each disc by the half-widths of its rows at dy = 0, 1, ..., as far as it goes."""
+    """Describe each disc by the half-widths of its rows at dy = 0, 1, ..., as far as it goes.
+
+    >>> disc_rows(5)  # the largest disc: rows of 5, 5 and 3 pixels from the middle outwards
+    ((0,), (1, 1), (2, 2, 1))
+    """
     index, half = band_index(kernel_size, circular), kernel_size // 2
     discs = []
     for band in range(index.max() + 1):

@@ -40,7 +40,13 @@ _PACKAGE_LOCK = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """One forward pass with its graph, for CAMs of targets chosen after seeing the logits."""
+    """One forward pass with its graph, for CAMs of targets chosen after seeing the logits.
+
+    >>> from sre.models import build_model
+    >>> model = build_model("sre_resnet18", in_channels=1, num_classes=2, width=4).eval()
+    >>> tuple(trace(model, torch.randn(1, 1, 24, 24)).features)
+    ('stem', 'stage1', 'stage2', 'stage3', 'stage4')
+    """
 
     logits: Float[Tensor, "B K"]
     features: Mapping[str, Float[Tensor, "B _ _ _"]]
@@ -48,7 +54,13 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """Everything of one forward pass, detached from the graph; by stage, in the network's order."""
+    """Everything of one forward pass, detached from the graph; by stage, in the network's order.
+
+    >>> from sre.models import build_model
+    >>> model = build_model("sre_resnet18", in_channels=1, num_classes=2, width=4).eval()
+    >>> explain(model, torch.randn(1, 1, 24, 24)).cams["stage1"].shape
+    torch.Size([1, 24, 24])
+    """
 
     logits: Float[Tensor, "B K"]
     features: Mapping[str, Float[Tensor, "B _ _ _"]]
@@ -70,6 +82,12 @@ def explain(
 
     Args: targets: a class for all images, or one an image; by default, each image's prediction
     Raises: as ``trace`` and ``compute_cams``
+
+    >>> from sre.models import build_model
+    >>> model = build_model("sre_resnet18", in_channels=1, num_classes=2, width=4).eval()
+    >>> explained = explain(model, torch.randn(3, 1, 24, 24), targets=1)
+    >>> explained.logits.shape, explained.cams["stage4"].shape
+    (torch.Size([3, 2]), torch.Size([3, 3, 3]))
     """
     traced = trace(model, x)
     cams = compute_cams(traced, targets=targets, stages=stages, method=method)
@@ -81,6 +99,11 @@ def trace(model: ResNet, x: Float[Tensor, "B C H W"]) -> Trace:
     """Run the model once, keeping what ``compute_cams`` needs, for as many targets as wanted.
 
     Raises: ValueError: the model is in training mode, where batch-norm mixes the images
+
+    >>> from sre.models import build_model
+    >>> model = build_model("sre_resnet18", in_channels=1, num_classes=2, width=4).eval()
+    >>> trace(model, torch.randn(1, 1, 24, 24)).logits.requires_grad
+    True
     """
     if model.training:
         raise ValueError("the model must be in eval mode, got training mode; call model.eval()")
@@ -106,6 +129,13 @@ def compute_cams(
     Raises: UnknownNameError: no such method or stage; SettingError: a target that is no class
     Reference: Selvaraju et al. 2017 (gradcam), Chattopadhay et al. 2018 (gradcam++), Draelos and
         Carin 2020 (hirescam), Jiang et al. 2021 (layercam), Muhammad and Yeasin 2020 (eigencam)
+
+    >>> from sre.models import build_model
+    >>> model = build_model("sre_resnet18", in_channels=1, num_classes=2, width=4).eval()
+    >>> traced = trace(model, torch.randn(1, 1, 24, 24))
+    >>> cams = [compute_cams(traced, targets=k, method="hirescam")["stage3"] for k in (0, 1)]
+    >>> cams[0].shape, bool(cams[0].min() >= 0)
+    (torch.Size([1, 6, 6]), True)
     """
     _check_names(method, METHODS, stages, traced.features)
     wanted = [traced.features[name] for name in stages]
@@ -135,6 +165,12 @@ def compute_package_cams(
     model. ``scorecam`` and ``ablationcam`` take a forward pass a channel: not live.
 
     Raises: UnknownNameError, ValueError: as above; SettingError: also, the package is not usable
+
+    >>> from sre.models import build_model
+    >>> model = build_model("sre_resnet18", in_channels=1, num_classes=2, width=4).eval()
+    >>> x = torch.randn(1, 1, 24, 24)
+    >>> compute_package_cams(model, x, method="xgradcam", stages=["stage4"])["stage4"].shape
+    torch.Size([1, 3, 3])
     """
     _check_names(method, PACKAGE_METHODS, stages, STAGES)
     chosen = _as_targets(targets, trace(model, x).logits).tolist()

@@ -20,7 +20,12 @@ ROOT_2_PI = 2.5066  # as rounded in the authors' code, so that the layers agree
 
 
 class GaussianRingConv(RadialConv):
-    """What the GMR layers of every dimension share; takes the arguments of nn.Conv2d."""
+    """What the GMR layers of every dimension share; takes the arguments of nn.Conv2d.
+
+    >>> layer = GMRConv2d(1, 1, kernel_size=5)
+    >>> layer.spread.shape  # of each of 3 rings over 3 bands
+    torch.Size([3, 3])
+    """
 
     sre_layer: ClassVar[type[RadialConv]]
 

@@ -35,7 +35,11 @@ def band_masks(
 
 
 class RadialConv(nn.Module):
-    """What the layers of every kind and dimension share; takes the arguments of nn.Conv2d."""
+    """What the layers of every kind and dimension share; takes the arguments of nn.Conv2d.
+
+    >>> issubclass(SREConv2d, RadialConv)
+    True
+    """
 
     dims: ClassVar[int]  # axes of the grid: 1, 2 or 3
 

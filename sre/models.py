@@ -24,7 +24,12 @@ MAX_VOLUME_SIDE_PX = 64
 
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
-    """One architecture; ``family`` says what its kernels are like."""
+    """One architecture; ``family`` says what its kernels are like.
+
+    >>> entry = find_model("sre_r3d_18")
+    >>> entry.dims, entry.sides_px, entry.kernel_sizes
+    (3, (24, 64), (5, 5, 5, 5))
+    """
 
     name: str
     title: str
@@ -137,6 +142,12 @@ def find_model(name: str) -> ModelEntry:
     """Look a model up by its name.
 
     Raises: UnknownNameError: there is none of that name
+
+    >>> find_model("sre_resnet18").equivariant
+    True
+    >>> find_model("sre_resnet81")
+    Traceback (most recent call last):
+    sre.errors.UnknownNameError: unknown model ...
     """
     if name in MODELS:
         return MODELS[name]
@@ -188,7 +199,11 @@ def build_model(
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Count the learned numbers."""
+    """Count the learned numbers.
+
+    >>> count_parameters(build_model("sre_resnet18", in_channels=3, num_classes=9))
+    3996105
+    """
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
@@ -196,6 +211,10 @@ def count_multiply_adds(model: nn.Module, *, in_channels: int, side: int, dims: 
     """Count the multiply-adds of one image (or volume, dims=3) more, as this device computes it.
 
     Mere additions are free, and so is what a batch takes once, such as making dense kernels.
+
+    >>> layer = nn.Conv2d(2, 4, 3, padding=1)
+    >>> count_multiply_adds(layer, in_channels=2, side=10) == 2 * 4 * 3**2 * 10**2
+    True
     """
     parameter = next(model.parameters())
     shape = (2, in_channels, *(side,) * dims)

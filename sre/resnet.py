@@ -30,6 +30,9 @@ class HalvingPool(nn.Module):
     """Average-pool to half the side, rounded up: exact under quarter turns and mirrors at any side.
 
     Shape: (B, C, H, W) -> (B, C, ceil(H / 2), ceil(W / 2)), volumes alike
+
+    >>> HalvingPool()(torch.randn(1, 8, 7, 7)).shape
+    torch.Size([1, 8, 4, 4])
     """
 
     def forward(self, x: Float[Tensor, "B C *space"]) -> Float[Tensor, "B C *_"]:
@@ -52,6 +55,10 @@ class BasicBlock(nn.Module):
     """Two convolutions and a shortcut; with ``halve``, both ways pool first.
 
     Shape: (B, in_channels, *space) -> (B, channels, *space')
+
+    >>> block = BasicBlock(nn.Conv2d, 8, 16, kernel_size=3, halve=True)
+    >>> block(torch.randn(1, 8, 28, 28)).shape
+    torch.Size([1, 16, 14, 14])
     """
 
     expansion = 1
@@ -86,6 +93,10 @@ class Bottleneck(nn.Module):
     """One k x k convolution between two that mix channels only; pools, if at all, before it.
 
     Shape: (B, in_channels, *space) -> (B, 4 * channels, *space')
+
+    >>> block = Bottleneck(nn.Conv2d, 8, 16, kernel_size=3, halve=True)
+    >>> block(torch.randn(1, 8, 28, 28)).shape
+    torch.Size([1, 64, 14, 14])
     """
 
     expansion = 4
@@ -132,6 +143,12 @@ class ResNet(nn.Module):
     Args: convolution: builds each k x k layer, called as nn.Conv2d; kernel_sizes: one a stage;
         dims: 2 for images, 3 for volumes; pools_stem: halve the side after the stem, too
     Reference: He et al., 2016; Du et al., https://arxiv.org/abs/2501.09753, section 3
+
+    >>> settings = {"in_channels": 1, "num_classes": 4, "width": 8, "kernel_sizes": (9, 9, 5, 5)}
+    >>> from sre.layers import SREConv2d
+    >>> net, x = ResNet(SREConv2d, **settings).eval(), torch.randn(2, 1, 28, 28)
+    >>> net(x).shape, net.forward_features(x)["stage2"].shape
+    (torch.Size([2, 4]), torch.Size([2, 16, 14, 14]))
     """
 
     def __init__(
@@ -229,7 +246,13 @@ _NORMALISED = (("conv1", "norm1"), ("conv2", "norm2"), ("conv3", "norm3"), ("0",
 
 
 def fold_norms(model: Network) -> Network:
-    """Give a copy for inference with batch-norm folded into the convolutions before it."""
+    """Give a copy for inference with batch-norm folded into the convolutions before it.
+
+    >>> net = ResNet(nn.Conv2d, in_channels=1, num_classes=2, width=4, kernel_sizes=(3, 3, 3, 3))
+    >>> net, x = net.eval(), torch.randn(1, 1, 24, 24)
+    >>> torch.allclose(fold_norms(net)(x), net(x), atol=1e-4)
+    True
+    """
     twin = copy.deepcopy(model).eval().requires_grad_(False)
     for module in twin.modules():
         for conv, norm in _NORMALISED:
@@ -250,7 +273,11 @@ def _fold(conv: Any, norm: Any) -> None:
 
 
 def channels_last(x: Float[Tensor, "B C *space"]) -> Float[Tensor, "B C *space"]:
-    """Lay images out as both kinds of kernel like them best; volumes stay as they are."""
+    """Lay images out as both kinds of kernel like them best; volumes stay as they are.
+
+    >>> channels_last(torch.zeros(1, 2, 3, 3)).is_contiguous(memory_format=torch.channels_last)
+    True
+    """
     return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
 
 
@@ -258,6 +285,11 @@ def initialise(model: nn.Module) -> None:
     """Draw weights as He et al. do, by the fan-out of the dense kernel, for all kinds of kernel.
 
     Reference: the authors' code of SRE-Conv
+
+    >>> layer = nn.Conv2d(3, 64, 5)
+    >>> initialise(layer)
+    >>> abs(float(layer.weight.detach().std()) - (2 / (64 * 5 * 5)) ** 0.5) < 0.01
+    True
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d | RadialConv):

@@ -19,7 +19,11 @@ Interpolation = Literal["bilinear", "nearest"]
 
 @dataclass(frozen=True, slots=True)
 class GridAction:
-    """One of the eight symmetries of a square pixel grid: a mirror, then quarter turns."""
+    """One of the eight symmetries of a square pixel grid: a mirror, then quarter turns.
+
+    >>> GridAction(quarter_turns=1, mirror=False)(torch.tensor([[1, 2], [3, 4]])).tolist()
+    [[2, 4], [1, 3]]
+    """
 
     quarter_turns: int
     mirror: bool
@@ -32,7 +36,11 @@ class GridAction:
 
 
 def grid_action(*, quarter_turns: int = 0, mirror: bool = False) -> GridAction:
-    """Name a grid symmetry: left-right mirror first, then counter-clockwise quarter turns."""
+    """Name a grid symmetry: left-right mirror first, then counter-clockwise quarter turns.
+
+    >>> grid_action(quarter_turns=-1) == grid_action(quarter_turns=3)
+    True
+    """
     return GridAction(quarter_turns % 4, mirror)
 
 
@@ -43,7 +51,13 @@ GRID_ACTIONS = tuple(
 
 @dataclass(frozen=True, slots=True)
 class VolumeAction:
-    """One of the 48 symmetries of a cubic voxel grid: axes are swapped, then some mirrored."""
+    """One of the 48 symmetries of a cubic voxel grid: axes are swapped, then some mirrored.
+
+    >>> turn = VolumeAction(axes=(0, 2, 1), mirrored=(False, True, False))
+    >>> x = torch.randn(2, 3, 3, 3)
+    >>> torch.equal(turn(x), x.rot90(1, (-2, -1))), turn.is_rotation
+    (True, True)
+    """
 
     axes: tuple[int, int, int]  # axis i of the result is this one of the volume: 0, 1 or 2
     mirrored: tuple[bool, bool, bool]
@@ -71,7 +85,11 @@ VOLUME_ACTIONS = tuple(
 def rotation_grid(
     angles_deg: Float[Tensor, " B"], height: int, width: int
 ) -> Float[Tensor, "B height width 2"]:
-    """Give the sampling grid, for ``F.grid_sample``, that turns each image by its angle."""
+    """Give the sampling grid, for ``F.grid_sample``, that turns each image by its angle.
+
+    >>> rotation_grid(torch.tensor([30.0]), 28, 28).shape
+    torch.Size([1, 28, 28, 2])
+    """
     rad = torch.deg2rad(angles_deg)
     cos, sin = torch.cos(rad), torch.sin(rad)
     zero = torch.zeros_like(cos)
@@ -98,6 +116,12 @@ def rotate(
 
     Exact at multiples of 90 degrees, where pixels only move; in between, what comes from outside
     the image is ``fill``. The size stays, except that quarter turns swap H and W.
+
+    >>> x = torch.randn(1, 3, 28, 28)
+    >>> torch.equal(rotate(x, angle_deg=90), x.rot90(1, (-2, -1)))
+    True
+    >>> rotate(x, angle_deg=30, interpolation="nearest").shape
+    torch.Size([1, 3, 28, 28])
     """
     turns, rest = divmod(angle_deg, 90.0)
     if rest == 0:
@@ -142,6 +166,9 @@ def rotate_orbit(
     """Turn one square image by every angle.
 
     Raises: ValueError: the image is not square, so quarter turns would change its size
+
+    >>> rotate_orbit(torch.randn(1, 3, 28, 28), [0.0, 45.0, 90.0]).shape
+    torch.Size([3, 3, 28, 28])
     """
     if x.shape[-2] != x.shape[-1]:
         raise ValueError(
@@ -157,7 +184,12 @@ def rotate_each(
     *,
     interpolation: Interpolation = "bilinear",
 ) -> Float[Tensor, "B C H H"]:
-    """Turn each square map by its own angle, outside filled with 0; exact at quarter turns."""
+    """Turn each square map by its own angle, outside filled with 0; exact at quarter turns.
+
+    >>> x = torch.randn(2, 1, 8, 8)
+    >>> torch.equal(rotate_each(x, [0.0, 180.0])[1], x[1].flip(-1, -2))
+    True
+    """
     angles = torch.tensor(angles_deg, dtype=x.dtype, device=x.device)
     grid = rotation_grid(angles, x.shape[-2], x.shape[-1])
     turned = F.grid_sample(x, grid, mode=interpolation, align_corners=False)
@@ -185,6 +217,12 @@ def equivariance_error(
     """Measure ``amax(abs(f(g·x) - g·f(x))) / amax(abs(f(x)))``, 0 where f commutes with g.
 
     Returns: infinity where f answers the turned image with another shape
+
+    >>> turn, pool = grid_action(quarter_turns=1), torch.nn.AvgPool2d(2)
+    >>> equivariance_error(pool, turn, torch.randn(1, 1, 8, 8)) < 1e-6
+    True
+    >>> equivariance_error(pool, turn, torch.randn(1, 1, 7, 7)) > 0.1  # drops a row at one side
+    True
     """
     before, after = f(x), f(action(x))
     expected = action(before)
@@ -204,6 +242,10 @@ def relative_error(
     """Measure ``||got - wanted|| / ||against||`` inside the mask, one number an image (L2 norms).
 
     Against what was wanted, unless something else is given.
+
+    >>> wanted = torch.ones(1, 1, 4, 4)
+    >>> relative_error(1.1 * wanted, wanted, disc_mask(4, 4)).round(decimals=3)
+    tensor([0.1000])
     """
     reference = wanted if against is None else against
     difference = ((got - wanted) * mask).flatten(1).norm(dim=1)

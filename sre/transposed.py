@@ -15,7 +15,11 @@ _CONVOLUTIONS = MappingProxyType(
 
 
 class RadialConvTranspose(RadialConv):
-    """What the transposed layers share; takes the arguments of nn.ConvTranspose2d."""
+    """What the transposed layers share; takes the arguments of nn.ConvTranspose2d.
+
+    >>> issubclass(SREConvTranspose2d, RadialConv)
+    True
+    """
 
     def __init__(
         self,

@@ -24,6 +24,10 @@ class DoubleConv(nn.Module):
     """Two convolutions at one side, each with batch-norm and ReLU.
 
     Shape: (B, in_channels, *space) -> (B, channels, *space)
+
+    >>> block = DoubleConv(nn.Conv2d, 3, 8, kernel_size=3, dims=2)
+    >>> block(torch.randn(1, 3, 20, 20)).shape
+    torch.Size([1, 8, 20, 20])
     """
 
     def __init__(
