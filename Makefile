@@ -10,7 +10,7 @@ APP := .venv/app-$(VERSION)
 DEV := .venv/dev-$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check lint format bench readme browser clean
+.PHONY: help demo test test-slow check lint types format docs bench readme browser clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -24,11 +24,18 @@ test: $(DEV) browser ## run the tests (ARGS="tests/test_layers.py -x" and so on)
 test-slow: $(DEV) browser ## run the tests that take long, too
 	$(PY) -m pytest -m "slow or not slow" $(ARGS)
 
-check: lint test ## what CI runs: format, lint, tests
+check: lint types test ## what CI runs: format, lint, types, tests
 
 lint: $(DEV) ## check format and style
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
+
+types: $(DEV) ## check the library's types
+	$(PY) -m mypy
+
+docs: $(DEV) ## build the pages of the library's docstrings into docs/api
+	$(PY) -m pdoc --docformat markdown --template-directory docs/template -o docs/api \
+	  sre '!sre.__main__' '!sre.data' '!sre.studies' '!sre.training'
 
 format: $(DEV) ## format the code and mend what can be mended
 	$(PY) -m ruff format .
@@ -40,6 +47,7 @@ bench: $(DEV) browser ## measure speed and memory anew, into bench/results/
 	$(PY) -m bench.forward
 	$(PY) -m bench.train_step
 	$(PY) -m bench.scaling
+	$(PY) -m bench.family
 	$(PY) -m bench.plots
 
 readme: $(DEV) ## write the tables of README.md from the checkpoints and results

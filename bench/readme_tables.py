@@ -216,7 +216,10 @@ def scaling() -> str:
     return f"{table}\n{_machine(found, 'scaling')}"
 
 
-SIZES = {"kernel": "kernel side", "side": "image side", "width": "channels", "batch": "batch"}
+SIZES = {
+    "kernel": "kernel side", "side": "image side", "width": "channels", "batch": "batch",
+    "solid_kernel": "kernel side, volumes", "solid_side": "side of volumes",
+}  # fmt: skip
 
 
 def _results(name: str) -> dict | None:
@@ -252,12 +255,38 @@ def _table(header: str, rows: list[list[str]], *, right: set[int]) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in (columns, rule, *rows))
 
 
+def family() -> str:
+    """One layer of each kind."""
+    found = _results("family")
+    if found is None:
+        return "Not measured yet; `make bench` does.\n"
+    labels = list(found["rows"][0]["errors"])
+    rows = []
+    for row in found["rows"]:
+        ms = {name: row["seconds"][name] * 1000 for name in ("median", "q1", "q3")}
+        errors = (f"{row['errors'][label]['median']:.1g}" for label in labels)
+        cost = [f"{row['parameters']:,}", f"{row['multiply_adds'] / 1e6:,.1f} M"]
+        rows.append([row["title"], *cost, _spread(ms, "ms"), *errors])
+    floor = (
+        f"{found['interpolation'][label]['median']:.1g}" if label in found["interpolation"] else "0"
+        for label in labels
+    )
+    rows.append(["Turning there and back alone", "", "", "", *floor])
+    titles = " | ".join(f"Error, {label}" for label in labels)
+    header = f"{found['channels']} channels, {found['side']} px, batch {found['batch']}"
+    table = _table(
+        f"{header} | Parameters | Multiply-adds | Forward | {titles}", rows, right=set(range(1, 9))
+    )
+    return f"{table}\n{_machine(found, 'family')}"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "datasets": datasets,
     "checkpoints": checkpoints,
     "speed": speed,
     "networks": networks,
     "scaling": scaling,
+    "family": family,
 }
 
 

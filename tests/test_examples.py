@@ -3,13 +3,18 @@
 import doctest
 import importlib
 import inspect
+import subprocess
+import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = (
-    "authors", "bands", "checkpoints", "conversion", "evaluation", "explanation", "gmr",
-    "inspection", "layers", "models", "resnet", "symmetry", "transposed", "unet",
+    "authors", "bands", "checkpoints", "comparison", "conversion", "diagnosis", "evaluation",
+    "explanation", "gmr", "inspection", "layers", "listening", "models", "report", "resnet",
+    "symmetry", "transposed", "unet",
 )  # fmt: skip
 # Read and written by the app's own training runs; their examples are its commands.
 OF_THE_APP = {"checkpoints", "evaluation"}
@@ -59,3 +64,19 @@ def test_the_examples_run(name, monkeypatch, tmp_path):
     result = doctest.testmod(module, optionflags=flags, verbose=False)
     assert result.failed == 0, "see what was printed"
     assert result.attempted > 0 or name in OF_THE_APP
+
+
+@pytest.mark.slow
+def test_the_pages_of_the_docstrings_are_built(tmp_path):
+    line = next(x for x in (ROOT / "Makefile").read_text().splitlines() if "-m pdoc" in x)
+    assert "docs/template" in line
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "pdoc", "--docformat", "markdown",
+            "--template-directory", "docs/template", "-o", str(tmp_path), "sre",
+        ],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    for name in LIBRARY:
+        assert (tmp_path / "sre" / f"{name}.html").stat().st_size > 1000

@@ -15,6 +15,7 @@ from bench.readme_tables import with_tables
 from bench.start import PATIENCE_S, running_app
 from sre.__main__ import make_parser
 from sre.data.table import find_dataset
+from sre.models import MODELS
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -85,6 +86,9 @@ def test_command_is_one_that_works(command):
         case ["python", "app.py", *flags]:
             for flag in flags:
                 assert not flag.startswith("--") or flag in app_help()
+        case ["python", "-m", "sre", "check", model, *_]:
+            make_parser().parse_args(words[3:])
+            assert model in MODELS or (ROOT / model).is_file()
         case ["python", "-m", "sre", *arguments]:
             parsed = make_parser().parse_args(arguments)
             assert "dataset" not in parsed or find_dataset(parsed.dataset)
@@ -115,8 +119,9 @@ def address(tmp_path_factory):
 
 
 @pytest.mark.parametrize("number", range(len(PYTHON)))
-def test_python_block_runs(number, request, capsys):
+def test_python_block_runs(number, request, capsys, monkeypatch, tmp_path):
     code = PYTHON[number]
+    monkeypatch.chdir(tmp_path)  # some write files
     if "http://127.0.0.1:7860" in code:
         code = code.replace("http://127.0.0.1:7860", request.getfixturevalue("address"))
     exec(compile(code, f"README.md, Python block {number}", "exec"), {})
