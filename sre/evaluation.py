@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float
-from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from sre.protocols import Protocol, prepare, present
@@ -38,11 +37,20 @@ def auc(probability: np.ndarray, labels: np.ndarray) -> float | None:
     """
     truth = labels if labels.ndim == 2 else np.eye(probability.shape[1], dtype=int)[labels]
     scored = [
-        roc_auc_score(truth[:, k], probability[:, k])
+        _area_under_curve(truth[:, k] == 1, probability[:, k])
         for k in range(truth.shape[1])
         if 0 < truth[:, k].sum() < len(truth)
     ]
     return float(np.mean(scored)) if scored else None
+
+
+def _area_under_curve(truth: np.ndarray, score: np.ndarray) -> float:
+    # The share of pairs of a true and an untrue image that the score puts in order, ties half, from
+    # the ranks. Not scikit-learn's: importing it takes the app two seconds and 100 MB.
+    _, place, count = np.unique(score, return_inverse=True, return_counts=True)
+    rank = (np.cumsum(count) - (count - 1) / 2)[place]
+    positive, negative = int(truth.sum()), int((~truth).sum())
+    return (rank[truth].sum() - positive * (positive + 1) / 2) / (positive * negative)
 
 
 @torch.inference_mode()

@@ -86,6 +86,13 @@ def test_auc_of_many_labels_is_that_of_scikit_learn():
     assert auc(found, labels.astype(np.uint8)) == pytest.approx(expected)
 
 
+def test_auc_counts_ties_by_half():
+    truth, score = np.array([1, 0, 1, 0, 0]), np.array([0.5, 0.5, 0.9, 0.5, 0.1])
+    found = np.stack([1 - score, score], 1)
+    assert auc(found, truth) == pytest.approx(5 / 6)  # 4 of the 6 pairs are in order, 2 are ties
+    assert auc(found, truth) == pytest.approx(roc_auc_score(truth, score))
+
+
 def test_auc_passes_over_classes_that_do_not_occur_both_ways():
     rng = np.random.default_rng(2)
     labels, found = np.array([0, 0, 1, 1]), rng.random((4, 3))
