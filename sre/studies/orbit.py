@@ -1,5 +1,6 @@
 """What happens in each network as one image makes a full turn?"""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -185,7 +186,8 @@ def _load(path: Path, device: str, stamp: int) -> tuple[ResNet, CheckpointCard]:
 def _trace_orbit(
     model: ResNet, card: CheckpointCard, x: Float[Tensor, "angles C S S"], target: int | None
 ) -> ModelView:
-    # In parts: what the way back needs of all 72 at width 64 is half a gigabyte.
+    # In parts: what the way back needs of all 72 at width 64 is half a gigabyte. Nor are the parts
+    # joined: large blocks between small ones scatter the heap, which cost 150 MB more.
     logits, features, cams = [], {name: [] for name in STAGES}, {name: [] for name in STAGES}
     for some in x.split(PASS_ANGLES):
         traced = trace(model, some)
@@ -196,29 +198,34 @@ def _trace_orbit(
             features[name].append(traced.features[name].detach())
         del traced
     found = probabilities(torch.cat(logits), is_multi_label=card.is_multi_label).cpu().numpy()
-    stages = []
-    for name in STAGES:
-        maps, cam = torch.cat(features.pop(name)), torch.cat(cams[name])
-        strongest = maps.abs().mean((0, 2, 3)).topk(min(STRONGEST, maps.shape[1])).indices
-        shown = torch.cat([maps.mean(1, keepdim=True), maps[:, strongest]], 1).transpose(0, 1)
-        stages.append(
-            StageView(
-                name,
-                tuple(strongest.tolist()),
-                shown.cpu().numpy(),
-                cam.cpu().numpy(),
-                _equivariance_error(maps),
-            )
-        )
+    stages = [_view_stage(name, features.pop(name), torch.cat(cams[name])) for name in STAGES]
     predictions = decide(found, is_multi_label=card.is_multi_label)
     return ModelView(card, target, found, predictions, tuple(stages))
 
 
-def _equivariance_error(maps: Float[Tensor, "angles c h w"]) -> np.ndarray:
+def _view_stage(
+    name: str, parts: Sequence[Float[Tensor, "_ c h w"]], cam: Float[Tensor, "angles h w"]
+) -> StageView:
+    strength = sum(maps.abs().sum((0, 2, 3)) for maps in parts)
+    strongest = strength.topk(min(STRONGEST, len(strength))).indices
+    shown = [torch.cat([maps.mean(1, keepdim=True), maps[:, strongest]], 1) for maps in parts]
+    return StageView(
+        name,
+        tuple(strongest.tolist()),
+        torch.cat(shown).transpose(0, 1).cpu().numpy(),
+        cam.cpu().numpy(),
+        _equivariance_error(parts),
+    )
+
+
+def _equivariance_error(parts: Sequence[Float[Tensor, "_ c h w"]]) -> np.ndarray:
     # f(g·x) against g·f(x), where f(x) are the maps at angle 0.
-    expected = rotate_each(maps[:1].expand_as(maps).contiguous(), list(ANGLES_DEG))
-    error = relative_error(maps, expected, _mask(maps), against=maps[:1])
-    return error.cpu().numpy()
+    upright, angles, errors = parts[0][:1], iter(ANGLES_DEG), []
+    for maps in parts:
+        some = list(itertools.islice(angles, len(maps)))
+        expected = rotate_each(upright.expand_as(maps).contiguous(), some)
+        errors.append(relative_error(maps, expected, _mask(maps), against=upright))
+    return torch.cat(errors).cpu().numpy()
 
 
 def _is_finite(view: ModelView) -> bool:

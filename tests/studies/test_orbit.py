@@ -12,6 +12,7 @@ from sre.errors import CheckpointError, Dropped, SettingError, UnknownNameError
 from sre.explanation import explain
 from sre.protocols import PROTOCOLS, find_protocol, prepare, present
 from sre.resnet import STAGES
+from sre.studies import orbit
 from sre.studies.orbit import (
     ANGLES_DEG,
     ModelView,
@@ -111,6 +112,17 @@ def quarter_difference(view: OrbitView, arm: str) -> dict[str, float]:
                 found[kind] = max(found[kind], off)
             found["error"] = max(found["error"], stage.equivariance_error[place])
     return found
+
+
+def test_how_the_orbit_is_cut_up_makes_no_difference(views, networks, monkeypatch):
+    monkeypatch.setattr(orbit, "PASS_ANGLES", 50)  # two passes, of 50 and 22 angles
+    other = study_orbit(noise(), checkpoints=[networks["sre"], networks["plain"]])
+    for model, expected in zip(other.models, views["disc"].models, strict=True):
+        for stage, known in zip(model.stages, expected.stages, strict=True):
+            assert stage.channels == known.channels
+            for field in ("features", "cam", "equivariance_error"):
+                found = getattr(stage, field)
+                assert_allclose(found, getattr(known, field), rtol=1e-4, atol=1e-6)
 
 
 @BOTH
