@@ -60,6 +60,17 @@ def circumstances() -> dict[str, object]:
     }
 
 
+def memory_mb(field: str) -> float:
+    """Resident memory of this process: VmRSS now, VmHWM at its peak; Linux only.
+
+    Not from ``getrusage``, whose peak begins with that of the process that started this one.
+    """
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError(f"this system does not say {field}")
+
+
 def write_results(name: str, results: Mapping[str, object]) -> Path:
     """Write a result file, and give its path."""
     RESULTS_DIR.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from bench.harness import circumstances, interleave, spread, write_results
+from bench.harness import circumstances, interleave, memory_mb, spread, write_results
 from sre.models import build_model, count_parameters
 
 KERNEL_SIZES = (9, 9, 5, 5)
@@ -125,19 +125,12 @@ def peak_memory_mb(benchmark: str, name: str, threads: int) -> float:
 def report_peak(make: Callable[[], Call]) -> None:
     """Print the peak of this process over what it had before, in MB; Linux only."""
     gc.collect()
-    before = _status_mb("VmRSS")
+    before = memory_mb("VmRSS")
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget the peak so far
     run = make()
     for _ in range(2):
         run()
-    print(json.dumps(_status_mb("VmHWM") - before))
-
-
-def _status_mb(field: str) -> float:
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) / 1024
-    raise RuntimeError(f"this system does not say {field}")
+    print(json.dumps(memory_mb("VmHWM") - before))
 
 
 def run_comparison(

@@ -8,7 +8,6 @@ each. Cached, and the positions painted while dragging, are measured in Chromium
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.harness import ROOT, circumstances, interleave, spread, write_results
+from bench.harness import ROOT, circumstances, interleave, memory_mb, spread, write_results
 from sre.checkpoints import CheckpointCard, list_checkpoints, save_checkpoint
 from sre.data.store import load_split
 from sre.data.table import find_dataset
@@ -160,7 +159,7 @@ def peak_memory_mb(width: int) -> int:
         for _ in range(2):
             view = study_orbit(image, checkpoints=paths)
             pack_orbit(view, key="0", dataset={}, sample={})
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return round(memory_mb("VmHWM"))
 
 
 def measure_browser() -> dict[str, object]:
