@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = [
     {"__init__", "errors"}, {"symmetry"}, {"bands"}, {"layers"}, {"transposed", "gmr"}, {"resnet"},
-    {"unet"}, {"models", "data", "protocols"},
+    {"unet", "comparison", "diagnosis", "listening", "report"}, {"models", "data", "protocols"},
     {"checkpoints", "evaluation", "explanation", "conversion", "inspection", "authors"},
     {"training"}, {"studies"}, {"__main__"},
 ]  # fmt: skip
