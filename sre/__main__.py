@@ -1,28 +1,36 @@
-"""The command line: python -m sre train, download, checkpoints."""
+"""The command line: python -m sre train, check, download, checkpoints."""
 
 import argparse
 import hashlib
 import json
+import math
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import NoReturn
 
 import torch
+from torch import nn
 from tqdm import tqdm
 
-from sre.checkpoints import CheckpointCard, list_checkpoints
+from sre.checkpoints import CheckpointCard, list_checkpoints, load_checkpoint
 from sre.data.download import download
 from sre.data.table import DATASETS, find_dataset
 from sre.errors import CheckpointError, SettingError, SREError
-from sre.models import CLASSIFIERS
+from sre.inspection import check_equivariance, example_input
+from sre.models import CLASSIFIERS, MODELS, build_model, find_model
+from sre.report import LEGEND
 from sre.studies.train_run import EpochDone, Evaluating, Saved, StepDone, run_training
 from sre.training import TrainConfig
 
 CHECKPOINTS_DIR = Path(__file__).resolve().parent.parent / "checkpoints"
+CHECK_CHANNELS, CHECK_MAX_ANGLES = (1, 64), 6
+CHECK_SIDES_PX = MappingProxyType({2: (8, 256), 3: (8, 64)})  # of images, of volumes
 _HELP = {
     "epochs": "passes over the training images",
     "batch_size": "images a step",
@@ -58,13 +66,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     args = make_parser().parse_args(given)
     try:
-        return args.run(args, given)
+        status = args.run(args, given)
+        sys.stdout.flush()
+        return status
     except SREError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - this is the command line
         return 2
     except KeyboardInterrupt:
         print("stopped before the end", file=sys.stderr)  # noqa: T201
         return 130
+    except BrokenPipeError:
+        # Who reads the output, such as head, has read enough; Python would say so at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -105,6 +119,31 @@ def make_parser() -> argparse.ArgumentParser:
     )
     run.set_defaults(run=_train)
 
+    check = commands.add_parser(
+        "check", help="measure, layer by layer, how exactly a network turns and mirrors"
+    )
+    check.add_argument(
+        "model",
+        metavar="MODEL_OR_CHECKPOINT",
+        help=f"a .safetensors file, or an untrained {', '.join(MODELS)}",
+    )
+    check.add_argument(
+        "--side",
+        type=int,
+        help="side of the input in px: by default that of the checkpoint, or 28, of volumes 24",
+    )
+    check.add_argument("--channels", type=int, help="of an untrained network; by default 3")
+    check.add_argument(
+        "--angles",
+        type=_angles,
+        default=(30.0, 45.0),
+        help="degrees with commas between, by default 30,45",
+    )
+    check.add_argument(
+        "--strict", action="store_true", help="exit with status 1 if a layer is not exact"
+    )
+    check.set_defaults(run=_check)
+
     fetch = commands.add_parser("download", help="fetch a MedMNIST set, whole and checked")
     fetch.add_argument("dataset", metavar="DATASET", help="its name in lower case")
     fetch.add_argument("--size", type=int, default=28, help="image side in px: 28, 64, 128 or 224")
@@ -127,6 +166,18 @@ def _kernel_sizes(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(
             f"must be odd numbers with commas between, got {text!r}; try 9,9,5,5"
         ) from error
+
+
+def _angles(text: str) -> tuple[float, ...]:
+    try:
+        angles = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        angles = ()
+    if not 1 <= len(angles) <= CHECK_MAX_ANGLES or not all(map(math.isfinite, angles)):
+        raise argparse.ArgumentTypeError(
+            f"must be 1 to {CHECK_MAX_ANGLES} numbers with commas between, got {text!r}; try 30,45"
+        )
+    return angles
 
 
 def _check_device(name: str) -> None:
@@ -193,6 +244,37 @@ def public_command(given: Sequence[str]) -> str:
         elif not part.startswith(("--data-dir=", "--output=")):
             kept.append(part)
     return shlex.join(["python", "-m", "sre", *kept])
+
+
+def _check(args: argparse.Namespace, given: list[str]) -> int:
+    model: nn.Module
+    path = Path(args.model)
+    if path.suffix == ".safetensors" or len(path.parts) > 1:
+        model, card = load_checkpoint(path)
+        dims, channels, usual_side = find_model(card.model).dims, card.in_channels, card.side_px
+        if args.channels not in (None, channels):
+            raise SettingError(
+                f"{path.name} takes {channels} channels, got {args.channels}; leave --channels away"
+            )
+    else:
+        dims = find_model(args.model).dims
+        channels = _within("channels", args.channels, 3, CHECK_CHANNELS)
+        usual_side = 28 if dims == 2 else 24
+        torch.manual_seed(0)
+        model = build_model(args.model, in_channels=channels, num_classes=10, width=16)
+    side = _within("side", args.side, usual_side, CHECK_SIDES_PX[dims])
+    x = example_input(in_channels=channels, side=side, dims=dims)
+    report = check_equivariance(model, x, angles_deg=args.angles)
+    table = report.table(width=shutil.get_terminal_size().columns)
+    print(f"{table}\n\n{LEGEND}\n\n{report.headline}")  # noqa: T201
+    return 1 if args.strict and not report.is_exact else 0
+
+
+def _within(name: str, value: int | None, usual: int, bounds: tuple[int, int]) -> int:
+    least, most = bounds
+    if value is None or least <= value <= most:
+        return usual if value is None else value
+    raise SettingError(f"{name} must be from {least} to {most}, got {value}; try {usual}")
 
 
 def _download(args: argparse.Namespace, given: list[str]) -> int:

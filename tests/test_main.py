@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -14,6 +15,7 @@ from sre.data.store import file_md5, load_split
 from sre.data.table import find_dataset
 from sre.evaluation import evaluate_angles, summarise
 from sre.protocols import find_protocol
+from sre.report import EquivarianceReport
 from sre.training import TrainConfig
 from tests.data.files import breast
 from tests.networks import write_checkpoint
@@ -165,7 +167,7 @@ def test_commands_without_their_folders(given, kept):
         (["fly"], "argument COMMAND: invalid choice: 'fly'"),
         (["train"], "the following arguments are required: DATASET, MODEL"),
         (["train", "digit", "resnet18"], "unknown data set 'digit'; did you mean 'digits'?"),
-        (["train", "digits", "resnet"], "unknown model 'resnet'; did you mean 'resnet18'?"),
+        (["train", "digits", "resnt18"], "unknown model 'resnt18'; did you mean 'resnet18'?"),
         (["train", "digits", "resnet18", "--kernel-sizes", "9,x"],
          "argument --kernel-sizes: must be odd numbers with commas between, got '9,x'; try 9,"),
         (["train", "digits", "resnet18", "--kernel-sizes", "9,8,5,5"],
@@ -235,6 +237,15 @@ def test_an_interrupted_run_says_so(capsys, monkeypatch, folder, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_who_reads_no_further_is_left_in_peace(monkeypatch, capsys, tmp_path):
+    read, write = os.pipe()
+    os.close(read)  # as head does when it has its lines
+    with os.fdopen(write, "w") as stdout:
+        monkeypatch.setattr("sys.stdout", stdout)
+        assert main(["checkpoints", "--folder", str(tmp_path)]) == 141
+    assert capsys.readouterr().err == ""
+
+
 # checkpoints
 
 
@@ -271,3 +282,100 @@ def test_the_index_tells_what_the_files_are(tmp_path, capsys):
     capsys.readouterr()
     assert main(["checkpoints", "--index", "--folder", str(tmp_path)]) == 2
     assert re.search("^error: cannot write .*: Is a directory; choose", capsys.readouterr().err)
+
+
+# check
+
+
+def test_a_radial_network_is_checked_and_found_exact(capsys):
+    command = ["check", "sre_resnet18", "--side", "9", "--angles=-30,60.5"]
+    assert main([*command, "--strict"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    head, *rows = out.partition("\n\n")[0].splitlines()
+    assert " ".join(head.split()) == "layer type output turns mirror -30° floor 60.5° floor"
+    assert rows[0].split()[:3] == ["stem.0", "SREConv2d", "16x9x9"]
+    assert rows[-1].split()[:3] == ["(output)", "ResNet", "10"]
+    assert max(map(len, rows)) <= 80
+    assert "floor: of turning the map there and back alone" in out
+    assert re.search(r"\nExact: at 9x9 all 54 outputs turn and mirror .*, to \de-07\.\n$", out)
+    main(command)
+    assert capsys.readouterr().out == out
+
+
+def test_an_ordinary_network_is_found_to_break(capsys):
+    command = ["check", "resnet18", "--side", "9", "--angles", "30", "--channels", "1"]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^> stem\.0 +Conv2d +16x9x9 ", out, re.M)
+    assert out.splitlines()[-1].startswith(
+        "Not exact: at 9x9 stem.0 (Conv2d) is the first to break"
+    )
+    assert main([*command, "--strict"]) == 1
+
+
+def test_a_checkpoint_is_checked_as_it_is(capsys, tmp_path):
+    path = write_checkpoint(tmp_path, side_px=24)
+    assert main(["check", str(path), "--angles", "30", "--strict"]) == 0
+    assert "Exact: at 24x24 all 54 outputs" in capsys.readouterr().out
+    assert main(["check", str(path), "--angles", "30", "--side", "9"]) == 0
+    assert "Exact: at 9x9 all 54 outputs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shape"),
+    [
+        (["resnet18"], (3, 28, 28)),
+        (["sre_unet", "--channels", "64"], (64, 28, 28)),
+        (["gmr_unet_3d", "--channels", "1"], (1, 24, 24, 24)),
+        (["r3d_18", "--side", "64"], (3, 64, 64, 64)),
+        (["resnet18", "--side", "256"], (3, 256, 256)),
+        (["sre_resnet50", "--side", "8"], (3, 8, 8)),
+    ],
+    ids=str,
+)
+def test_what_networks_are_checked_with(monkeypatch, capsys, arguments, shape):
+    def check(model, x, *, angles_deg):
+        assert x.shape[1:] == shape
+        assert angles_deg == (30.0, 45.0)
+        return EquivarianceReport((), angles_deg, tuple(x.shape), 1e-4)
+
+    monkeypatch.setattr("sre.__main__.check_equivariance", check)
+    assert main(["check", *arguments]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: MODEL_OR_CHECKPOINT"),
+        (["sre_resnt18"], "unknown model 'sre_resnt18'; did you mean 'sre_resnet18'?"),
+        (["vgg"], "unknown model 'vgg'; choose from sre_resnet18, resnet18"),
+        ([""], "unknown model ''; choose from"),
+        (["absent.safetensors"], "absent.safetensors does not exist; checkpoints beside it: none"),
+        (["nets/resnet18"], "nets/resnet18 does not exist; checkpoints beside it"),
+        (["resnet18", "--side", "7"], "side must be from 8 to 256, got 7; try 28"),
+        (["resnet18", "--side", "257"], "side must be from 8 to 256, got 257; try 28"),
+        (["r3d_18", "--side", "65"], "side must be from 8 to 64, got 65; try 24"),
+        (["resnet18", "--side", "28.5"], "argument --side: invalid int value: '28.5'"),
+        (["resnet18", "--channels", "0"], "channels must be from 1 to 64, got 0; try 3"),
+        (["resnet18", "--channels", "65"], "channels must be from 1 to 64, got 65; try 3"),
+        (["resnet18", "--angles", "30,x"],
+         "argument --angles: must be 1 to 6 numbers with commas between, got '30,x'; try 30,45"),
+        (["resnet18", "--angles", ""], "argument --angles: must be 1 to 6 numbers with commas"),
+        (["resnet18", "--angles", "nan"], "argument --angles: must be 1 to 6 numbers with commas"),
+        (["resnet18", "--angles", "1,2,3,4,5,6,7"], "argument --angles: must be 1 to 6 numbers"),
+        (["resnet18", "--strict=yes"], "argument --strict: ignored explicit argument 'yes'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_what_cannot_be_checked_is_one_sentence(capsys, monkeypatch, tmp_path, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert f"error: {message}" in refuse(capsys, ["check", *arguments])
+
+
+def test_a_checkpoint_has_the_channels_that_it_has(capsys, tmp_path):
+    path = write_checkpoint(tmp_path)
+    line = refuse(capsys, ["check", str(path), "--channels", "3"])
+    assert line == f"error: {path.name} takes 1 channels, got 3; leave --channels away"
+    path.write_bytes(b"junk")
+    assert "is damaged or no checkpoint" in refuse(capsys, ["check", str(path)])
