@@ -186,6 +186,27 @@ def test_the_sums_equal_the_dense_way_in_values_and_gradients(
         torch.testing.assert_close(got, wanted, rtol=1e-11, atol=1e-10)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kernel_size", [3, 9, 15])
+@pytest.mark.parametrize("size", [(1, 224), (224, 223), (113, 64), (224, 2)], ids=str)
+def test_the_sums_equal_the_dense_way_at_large_sides(size, kernel_size, dtype):
+    fast = SREConv2d(8, 3, kernel_size, padding="same", dtype=dtype)
+    exact = copy.deepcopy(fast).double()
+    exact.dense = True
+    x = torch.randn(1, 8, *size, dtype=dtype)
+    assert fast.takes_band_sums(x)
+    upstream = torch.randn(1, 3, *size, dtype=dtype)
+    results = []
+    for layer, image in ((fast, x), (exact, x.double())):
+        image.requires_grad_()
+        y = layer(image)
+        grads = torch.autograd.grad(y, [image, *layer.parameters()], upstream.to(y.dtype))
+        results.append([y, *grads])
+    for got, wanted in zip(*results, strict=True):
+        error = (got.double() - wanted).abs().amax() / wanted.abs().amax()
+        assert error < (1e-5 if dtype == torch.float32 else 1e-12)
+
+
 @pytest.mark.parametrize(
     "settings",
     [
