@@ -43,7 +43,7 @@ class EquivarianceReport:
     >>> pool = LayerCheck("pool", "AvgPool2d", (1, 8, 7, 7), quarter_turns=3e-7, mirrors=2e-7)
     >>> report = EquivarianceReport((pool,), (), (1, 3, 14, 14), tolerance=1e-4)
     >>> report.headline
-    'Exact: at 14x14 all 1 outputs turn and mirror with the input, to 3e-07.'
+    'Exact: at 14x14 every output turns and mirrors with the input, to 3e-07 (outputs: 1).'
     >>> print(report.table())
       layer type      output turns mirror
       pool  AvgPool2d  8x7x7 3e-07  2e-07
@@ -75,19 +75,18 @@ class EquivarianceReport:
         grid = "x".join(map(str, self.input_shape[2:]))
         errors = [row.exact_error for row in self.rows if not math.isnan(row.exact_error)]
         missing = len(self.rows) - len(errors)
-        unseen = f"; {missing} of other shapes could not be compared" if missing else ""
+        unseen = f", {missing} of other shapes not compared" if missing else ""
         first = self.first_broken
         if first is None:
             return (
-                f"Exact: at {grid} all {len(errors)} outputs turn and mirror with the input, "
-                f"to {max(errors, default=0.0):.0e}{unseen}."
+                f"Exact: at {grid} every output turns and mirrors with the input, to "
+                f"{max(errors, default=0.0):.0e} (outputs: {len(errors)}{unseen})."
             )
         after, heirs = len(self.rows) - self.rows.index(first) - 1, len(self.broken) - 1
-        share = "all" if heirs == after else f"{heirs} of the"
-        inherit = f"; {share} {after} outputs after it inherit the error" if after else ""
         return (
             f"Not exact: at {grid} {first.name} ({first.kind}) is the first to break, with an "
-            f"error of {first.exact_error:.2g}: {first.reason}{inherit}{unseen}."
+            f"error of {first.exact_error:.2g}: {first.reason} (outputs after it that inherit the "
+            f"error: {heirs} of {after}{unseen})."
         )
 
     def table(self, *, width: int = 80) -> str:

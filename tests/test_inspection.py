@@ -79,7 +79,8 @@ def test_radial_networks_are_exact_in_every_layer(name, sides):
     assert max(row.exact_error for row in report.rows) < 1e-5  # measured: 4e-7
     assert not any(math.isnan(row.exact_error) or row.reason for row in report.rows)
     grid = "x".join(map(str, sides))
-    assert report.headline.startswith(f"Exact: at {grid} all {len(report.rows)} outputs turn and")
+    assert report.headline.startswith(f"Exact: at {grid} every output turns and mirrors with the")
+    assert report.headline.endswith(f" (outputs: {len(report.rows)}).")
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,8 @@ def test_ordinary_networks_break_at_their_first_convolution(name, side, layer, k
     assert (report.first_broken.name, report.first_broken.reason) == (layer, PLAIN.format(kernel))
     assert report.first_broken.exact_error > 0.1
     assert report.broken == report.rows
-    assert f"all {len(report.rows) - 1} outputs after it inherit the error" in report.headline
+    heirs = len(report.rows) - 1
+    assert f"(outputs after it that inherit the error: {heirs} of {heirs})" in report.headline
 
 
 def test_rows_stand_in_the_order_of_execution():
@@ -179,7 +181,7 @@ def test_an_output_may_be_exact_again():
     assert report.first_broken.name == "1"
     assert report.first_broken.reason == "it trades positions for channels"
     assert report.rows[-1].exact_error < 1e-5
-    assert "; 0 of the 2 outputs after it inherit the error" in report.headline
+    assert "(outputs after it that inherit the error: 0 of 2)" in report.headline
 
 
 # What is compared with what
@@ -273,7 +275,7 @@ def test_outputs_of_other_axes_are_not_judged():
     ]  # fmt: skip
     assert [math.isnan(row.exact_error) for row in report.rows] == [False, True, True, False]
     assert report.is_exact
-    assert report.headline.endswith("; 2 of other shapes could not be compared.")
+    assert report.headline.endswith(" (outputs: 2, 2 of other shapes not compared).")
 
 
 def test_every_call_and_every_tensor_has_a_row():

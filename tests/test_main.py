@@ -298,7 +298,7 @@ def test_a_radial_network_is_checked_and_found_exact(capsys):
     assert rows[-1].split()[:3] == ["(output)", "ResNet", "10"]
     assert max(map(len, rows)) <= 80
     assert "floor: of turning the map there and back alone" in out
-    assert re.search(r"\nExact: at 9x9 all 54 outputs turn and mirror .*, to \de-07\.\n$", out)
+    assert re.search(r"\nExact: at 9x9 every output turns .*, to \de-07 \(outputs: 54\)\.\n$", out)
     main(command)
     assert capsys.readouterr().out == out
 
@@ -317,9 +317,9 @@ def test_an_ordinary_network_is_found_to_break(capsys):
 def test_a_checkpoint_is_checked_as_it_is(capsys, tmp_path):
     path = write_checkpoint(tmp_path, side_px=24)
     assert main(["check", str(path), "--angles", "30", "--strict"]) == 0
-    assert "Exact: at 24x24 all 54 outputs" in capsys.readouterr().out
+    assert "Exact: at 24x24 every output" in capsys.readouterr().out
     assert main(["check", str(path), "--angles", "30", "--side", "9"]) == 0
-    assert "Exact: at 9x9 all 54 outputs" in capsys.readouterr().out
+    assert "Exact: at 9x9 every output" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -29,27 +29,30 @@ def test_the_first_that_breaks():
 @pytest.mark.parametrize(
     ("rows", "headline"),
     [
-        ([EXACT], "Exact: at 9x9 all 1 outputs turn and mirror with the input, to 3e-07."),
+        (
+            [EXACT],
+            "Exact: at 9x9 every output turns and mirrors with the input, to 3e-07 (outputs: 1).",
+        ),
         (
             [EXACT, OTHER],
-            "Exact: at 9x9 all 1 outputs turn and mirror with the input, to 3e-07; 1 of other "
-            "shapes could not be compared.",
+            "Exact: at 9x9 every output turns and mirrors with the input, to 3e-07 (outputs: 1, 1 "
+            "of other shapes not compared).",
         ),
         (
             [EXACT, BROKEN, HEIR],
             "Not exact: at 9x9 pool (MaxPool2d) is the first to break, with an error of 0.61: it "
-            "is made so; all 1 outputs after it inherit the error.",
+            "is made so (outputs after it that inherit the error: 1 of 1).",
         ),
         (
             [EXACT, BROKEN, HEIR, OTHER, GONE],
             "Not exact: at 9x9 pool (MaxPool2d) is the first to break, with an error of 0.61: it "
-            "is made so; 1 of the 3 outputs after it inherit the error; 1 of other shapes could "
-            "not be compared.",
+            "is made so (outputs after it that inherit the error: 1 of 3, 1 of other "
+            "shapes not compared).",
         ),
         (
             [BROKEN],
             "Not exact: at 9x9 pool (MaxPool2d) is the first to break, with an error of 0.61: it "
-            "is made so.",
+            "is made so (outputs after it that inherit the error: 0 of 0).",
         ),
     ],
     ids=lambda value: str(len(value)),
