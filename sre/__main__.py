@@ -28,7 +28,9 @@ from sre.report import LEGEND
 from sre.studies.train_run import EpochDone, Evaluating, Saved, StepDone, run_training
 from sre.training import TrainConfig
 
-CHECKPOINTS_DIR = Path(__file__).resolve().parent.parent / "checkpoints"
+_ROOT = Path(__file__).resolve().parent.parent
+# Beside the app; where the library alone is installed, in the folder one works in.
+CHECKPOINTS_DIR = (_ROOT if (_ROOT / "app.py").is_file() else Path()) / "checkpoints"
 CHECK_CHANNELS, CHECK_MAX_ANGLES = (1, 64), 6
 CHECK_SIDES_PX = MappingProxyType({2: (8, 256), 3: (8, 64)})  # of images, of volumes
 _HELP = {
