@@ -7,10 +7,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = [
-    {"__init__", "errors"}, {"symmetry"}, {"bands"}, {"layers"}, {"transposed", "gmr"}, {"resnet"},
+    {"__init__", "errors"}, {"symmetry"}, {"bands"}, {"layers"},
+    {"transposed", "gmr", "pooling"}, {"resnet", "projection", "obstacles", "invariance"},
     {"unet", "comparison", "diagnosis", "listening", "report"}, {"models", "data", "protocols"},
     {"checkpoints", "evaluation", "explanation", "conversion", "inspection", "authors"},
-    {"training"}, {"studies"}, {"__main__"},
+    {"training", "statistics"}, {"studies"}, {"__main__"},
 ]  # fmt: skip
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 SRE = sorted(ROOT.glob("sre/**/*.py"))

@@ -379,3 +379,51 @@ def test_a_checkpoint_has_the_channels_that_it_has(capsys, tmp_path):
     assert line == f"error: {path.name} takes 1 channels, got 3; leave --channels away"
     path.write_bytes(b"junk")
     assert "is damaged or no checkpoint" in refuse(capsys, ["check", str(path)])
+
+
+# evaluate
+
+
+@pytest.fixture
+def digits(tmp_path) -> list[str]:
+    """Arguments that compare two tiny networks."""
+    plain = write_checkpoint(tmp_path, model="resnet18", seed=1)
+    paths = [str(path) for path in (write_checkpoint(tmp_path), plain)]
+    return [
+        "evaluate", "digits", *paths, "--step-deg", "90", "--resamples", "100",
+        "--keep-dir", str(tmp_path / "keep"),
+    ]  # fmt: skip
+
+
+def test_evaluating_prints_figures_with_intervals_and_writes_them(digits, tmp_path, capsys):
+    assert main([*digits, "--output", str(tmp_path / "found.json")]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("400 test images of digits, protocol disc\n")
+    assert re.search(r"mean over 4 angles \d+\.\d \(\d+\.\d to \d+\.\d\), standard deviation", out)
+    assert re.search(r" less .*: upright .*, p = .*; mean .*, p = ", out)
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert [angle["angle_deg"] for angle in found["models"][0]["angles"]] == [0, 90, 180, 270]
+    assert len(list((tmp_path / "keep").glob("*.npy"))) == 8
+    assert main([*digits, "--output", str(tmp_path / "found.csv")]) == 0
+    assert (tmp_path / "found.csv").read_text().startswith("checkpoint,angle_deg,figure,value,")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--step-deg", "0"], "step-deg must be from 1 to 360, got 0; try 10"),
+        (["--output", "found.xlsx"], "found.xlsx must end in .json or .csv; name it so"),
+        (["--output", "none/found.csv"], "cannot write none/found.csv; choose a folder that is th"),
+        (["--protocol", "disk"], "unknown protocol 'disk'; did you mean 'disc'?"),
+        (["--split", "all"], "the split must be val or test, got 'all'"),
+        (["--device", "gpu"], "device 'gpu' is not on this machine; use --device cpu"),
+    ],
+    ids=str,
+)
+def test_evaluations_that_cannot_be_are_refused(digits, capsys, arguments, message):
+    assert refuse(capsys, [*digits, *arguments]).startswith(f"error: {message}")
+
+
+def test_evaluating_a_set_without_checkpoints_says_so(capsys):
+    line = refuse(capsys, ["evaluate", "octmnist", "--step-deg", "90"])
+    assert line == "error: no checkpoint of octmnist was given or found; train one first"

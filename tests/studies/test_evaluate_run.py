@@ -1,0 +1,192 @@
+import csv
+import json
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sre.checkpoints import load_checkpoint
+from sre.data.store import load_split
+from sre.errors import CheckpointError, SettingError, SREError
+from sre.evaluation import classify
+from sre.protocols import find_protocol
+from sre.studies import evaluate_run
+from sre.studies.evaluate_files import as_json, check_output, rows, write_evaluation
+from sre.studies.evaluate_run import EvaluationView, Measured, run_evaluation
+
+ANGLES = (0.0, 90.0, 30.0)
+
+
+def evaluate(paths: list[Path], **settings: object) -> EvaluationView:
+    settings = {"data_dir": Path(), "angles_deg": ANGLES, "resamples": 200, **settings}
+    *steps, view = run_evaluation("digits", paths, **settings)
+    assert all(isinstance(step, Measured) for step in steps)
+    assert [step.done for step in steps] == list(range(1, len(steps) + 1))
+    return view
+
+
+@pytest.fixture(scope="module")
+def view(networks) -> EvaluationView:
+    return evaluate([networks["sre"], networks["plain"]])
+
+
+def test_figures_are_those_of_the_answers(networks, view):
+    data = load_split("digits", "test", data_dir=Path())
+    model, card = load_checkpoint(networks["plain"])
+    found = view.models[1]
+    assert found.checkpoint == networks["plain"].name
+    assert (view.images, len(found.angles)) == (400, 3)
+    for figures, angle in zip(found.angles, ANGLES, strict=True):
+        answers = classify(
+            model, data.images, find_protocol("disc"), side_px=28, angle_deg=angle,
+            is_multi_label=False,
+        )  # fmt: skip
+        right = answers.argmax(1) == data.labels
+        assert figures.angle_deg == angle
+        assert figures.accuracy.value == pytest.approx(right.mean(), abs=0.006)  # folded norms
+        assert figures.accuracy.low <= figures.accuracy.value <= figures.accuracy.high
+        assert len(figures.auc_by_label) == len(card.classes)
+        assert figures.auc.value == pytest.approx(np.mean(figures.auc_by_label))
+    values = [angle.accuracy.value for angle in found.angles]
+    assert found.accuracy_mean.value == pytest.approx(np.mean(values))
+    assert found.accuracy_worst.value == pytest.approx(min(values))
+    assert found.accuracy_spread == pytest.approx(np.std(values))
+    assert found.worst_angle_deg == ANGLES[int(np.argmin(values))]
+    assert found.confusion.shape == (3, 10, 10)
+    assert found.confusion.sum() == 3 * 400
+    assert np.trace(found.confusion[0]) / 400 == pytest.approx(values[0])
+
+
+def test_quarter_turns_change_nothing_for_sre_and_much_for_the_plain_network(view):
+    sre, plain = view.models
+    assert sre.angles[1].consistency.value == 1
+    assert sre.angles[1].accuracy == sre.angles[0].accuracy
+    assert plain.angles[0].consistency.value == 1
+    # Untrained, it gives all images the same answer, but not by the same scores.
+    for model, differs in ((sre, False), (plain, True)):
+        areas = np.array([model.angles[i].auc_by_label for i in (0, 1)])
+        assert (np.abs(areas[0] - areas[1]).max() > 0.01) == differs
+
+
+def test_models_are_compared_in_pairs(view, networks):
+    (pair,) = view.pairs
+    sre, plain = view.models
+    assert (pair.first, pair.second) == (sre.checkpoint, plain.checkpoint)
+    difference = sre.accuracy_mean.value - plain.accuracy_mean.value
+    assert pair.mean.value == pytest.approx(difference)
+    assert pair.mean.low <= pair.mean.value <= pair.mean.high
+    assert 0 < pair.mean_p <= 1
+    same = evaluate([networks["sre"]])
+    assert same.pairs == ()
+    assert "at the worst" in same.headline
+    assert max(view.models, key=lambda m: m.accuracy_mean.value).checkpoint in view.headline
+
+
+def test_an_evaluation_that_was_broken_off_goes_on(networks, tmp_path, monkeypatch):
+    keep, settings = tmp_path / "keep", {"data_dir": Path(), "angles_deg": ANGLES}
+    events = run_evaluation("digits", [networks["sre"]], keep_dir=keep, **settings)
+    assert len(list(islice(events, 2))) == 2
+    events.close()
+    assert len(list(keep.glob("*.npy"))) == 2
+    asked = []
+
+    def counted(*arguments, **named):
+        asked.append(named["angle_deg"])
+        return classify(*arguments, **named)
+
+    monkeypatch.setattr(evaluate_run, "classify", counted)
+    whole = evaluate([networks["sre"]], keep_dir=keep)
+    assert asked == [ANGLES[2]]
+    assert evaluate([networks["sre"]], keep_dir=keep).models[0].angles == whole.models[0].angles
+    assert len(asked) == 1
+    # What is damaged is computed anew, and another network has answers of its own.
+    next(iter(keep.glob("*.npy"))).write_bytes(b"damaged")
+    evaluate([networks["sre"]], keep_dir=keep)
+    assert len(asked) == 2
+    evaluate([networks["plain"]], keep_dir=keep)
+    assert len(asked) == 5
+    assert not list(keep.glob("*.part"))
+
+
+def test_a_folder_that_cannot_be_written_to_costs_only_time(networks, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    assert evaluate([networks["sre"]], keep_dir=tmp_path / "file").images == 400
+
+
+@pytest.mark.parametrize(
+    ("dataset", "settings", "message"),
+    [
+        ("digit", {}, r"^unknown data set 'digit'; did you mean 'digits'\?$"),
+        ("organmnist3d", {}, r"^OrganMNIST3D holds volumes; choose a 2-D data set$"),
+        ("cells", {}, r"has other classes than the data set; choose another$"),
+        ("digits", {"protocol": "disk"}, r"^unknown protocol 'disk'; did you mean 'disc'\?$"),
+        ("digits", {"split": "train"}, r"^the split must be val or test, got 'train'$"),
+        ("digits", {"resamples": 5}, r"^resamples must be from 100 to 100000, got 5; try 1000$"),
+        ("digits", {"angles_deg": ()}, r"^give one angle or more, each once; try 0, 10, ..., 350$"),
+        ("digits", {"angles_deg": (0.0, 0.0)}, r"^give one angle or more, each once;"),
+    ],
+)
+def test_wrong_settings_are_named(networks, dataset, settings, message):
+    with pytest.raises(SREError, match=message):
+        next(run_evaluation(dataset, [networks["sre"]], **{"data_dir": Path(), **settings}))
+
+
+def test_without_a_checkpoint_there_is_nothing_to_evaluate(tmp_path):
+    with pytest.raises(CheckpointError, match=r"^no checkpoint of digits was given or found"):
+        next(run_evaluation("digits", [], data_dir=Path()))
+    with pytest.raises(CheckpointError, match=r"gone.safetensors does not exist"):
+        next(run_evaluation("digits", [tmp_path / "gone.safetensors"], data_dir=Path()))
+
+
+# Files
+
+
+def test_json_holds_everything(view, tmp_path):
+    write_evaluation(view, tmp_path / "found.json")
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found == json.loads(json.dumps(as_json(view)))
+    assert found["images"] == 400
+    assert found["models"][0]["angles"][1]["consistency"]["value"] == 1
+    assert found["models"][0]["card"]["model"] == "sre_resnet18"
+    assert len(found["pairs"]) == 1
+
+
+def test_csv_has_a_row_a_figure(view, tmp_path):
+    write_evaluation(view, tmp_path / "found.csv")
+    with (tmp_path / "found.csv").open(newline="") as file:
+        header, *lines = csv.reader(file)
+    assert header == ["checkpoint", "angle_deg", "figure", "value", "low", "high"]
+    assert len(lines) == len(list(rows(view))) == 2 * (3 * 4 + 5) + 2
+    assert all(float(low) <= float(value) <= float(high) for *_, value, low, high in lines)
+
+
+def test_files_that_cannot_be_written_are_refused_before_the_work(view, tmp_path):
+    for path, message in (
+        (tmp_path / "found.txt", r"^found.txt must end in .json or .csv; name it so$"),
+        (tmp_path / "no" / "found.json", r"^cannot write .*found.json; choose a folder that is"),
+    ):
+        with pytest.raises(SettingError, match=message):
+            check_output(path)
+    (tmp_path / "found.json").mkdir()
+    with pytest.raises(SettingError, match=r"^cannot write"):
+        check_output(tmp_path / "found.json")
+    with pytest.raises(SettingError, match=r"^cannot write"):
+        write_evaluation(view, tmp_path / "found.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["found.json"]
+
+
+def test_multi_label_sets_have_an_area_a_label_and_no_confusion(monkeypatch, networks):
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 2, (60, 4))
+    answers = np.clip(labels * 0.3 + random.random((2, 60, 4)) * 0.7, 0, 1)
+    _, card = load_checkpoint(networks["sre"])
+    object.__setattr__(card, "is_multi_label", True)
+    object.__setattr__(card, "classes", tuple("abcd"))
+    weights = evaluate_run.bootstrap_weights(60, resamples=100)
+    figures, scores = evaluate_run._figures("x", card, answers, labels, (0.0, 90.0), weights)
+    assert figures.balanced_accuracy_mean is None
+    assert figures.confusion.shape == (0, 4, 4)
+    assert len(figures.angles[0].auc_by_label) == 4
+    assert scores.shape == (2, 60)
+    assert figures.angles[0].accuracy.value == pytest.approx(((answers[0] >= 0.5) == labels).mean())
