@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
@@ -21,6 +21,7 @@ from tqdm import tqdm
 from sre.checkpoints import CheckpointCard, list_checkpoints, load_checkpoint
 from sre.data.download import download
 from sre.data.table import DATASETS, find_dataset
+from sre.data.transfer import Progress
 from sre.errors import CheckpointError, SettingError, SREError
 from sre.inspection import check_equivariance, example_input
 from sre.models import CLASSIFIERS, MODELS, build_model, find_model
@@ -60,7 +61,7 @@ class _Parser(argparse.ArgumentParser):
     An abbreviated --data-dir would slip a folder of this machine into the card.
     """
 
-    def __init__(self, **settings):
+    def __init__(self, **settings: Any):
         super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
@@ -367,7 +368,7 @@ def _download(args: argparse.Namespace, given: list[str]) -> int:
     entry = find_dataset(args.dataset)
     with tqdm(unit="B", unit_scale=True, desc=entry.title, delay=0.01) as bar:
 
-        def show(progress: object) -> None:
+        def show(progress: Progress) -> None:
             bar.total = progress.total
             bar.update(progress.done - bar.n)
 

@@ -5,6 +5,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -150,13 +151,10 @@ def run_evaluation(
         answers = []
         for i, angle in enumerate(angles_deg):
             key = f"{_digest(path)}-{fingerprint}-{protocol}-{angle:g}"
-
-            def answer(model: ResNet = model, angle: float = angle, card: CheckpointCard = card):
-                return classify(
-                    model, data.images, chosen, side_px=card.side_px, angle_deg=angle,
-                    is_multi_label=entry.is_multi_label,
-                )  # fmt: skip
-
+            answer = partial(
+                classify, model, data.images, chosen, side_px=card.side_px, angle_deg=angle,
+                is_multi_label=entry.is_multi_label,
+            )  # fmt: skip
             answers.append(_kept(keep_dir, key, answer))
             yield Measured(path.name, number * len(angles_deg) + i + 1, total)
         figures, scores[path.name] = _figures(
