@@ -243,6 +243,8 @@ def encode(picture: np.ndarray, quality: int | None) -> str:
     if quality is None:
         image.save(out, "WEBP", lossless=True, quality=0, method=0)
     else:
-        image.save(out, "AVIF", quality=quality, speed=10, max_threads=1, subsampling="4:4:4")
+        # Without planes of colour where there is none: they decode to nothing, but take their time.
+        planes = "4:0:0" if picture.ndim == 2 else "4:4:4"
+        image.save(out, "AVIF", quality=quality, speed=10, max_threads=1, subsampling=planes)
     kind = "webp" if quality is None else "avif"
     return f"data:image/{kind};base64,{base64.b64encode(out.getvalue()).decode()}"
