@@ -208,9 +208,7 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> tuple[ResNet, Checkpo
 class _Undrawn(TorchFunctionMode):
     """Leaves new weights as they are, for the file's to come: random numbers are not touched."""
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func.__name__ in ("normal_", "uniform_", "kaiming_uniform_"):
             return args[0] if args else kwargs["tensor"]

@@ -11,9 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-CORE = [
-    path.stem for path in sorted((ROOT / "sre").glob("*.py")) if not path.stem.startswith("__")
-]
+CORE = [path.stem for path in sorted((ROOT / "sre").glob("*.py")) if not path.stem.startswith("__")]
 # Nothing that only the extras bring may be imported, as if it were not installed.
 WITHOUT_EXTRAS = """
 import sys

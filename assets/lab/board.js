@@ -175,11 +175,15 @@ function buildFeatures(row, { bundle }, onChannel) {
   return {
     paint(orbit, { index, angleDeg, channel, maps }) {
       const view = { index, angleDeg, angles: bundle.angles_deg.length, maps };
-      const options = { mean: { ...view, ...sharedScale(orbit, "mean", maps) }, features: { ...view, ...sharedScale(orbit, "features", maps) } };
+      const kinds = orbit.isWhole() ? ["mean", "features"] : ["mean"];
+      const options = Object.fromEntries(kinds.map((kind) => [kind, { ...view, ...sharedScale(orbit, kind, maps) }]));
       cells.forEach(({ large, small }, m) => {
-        const paintSlot = (pane, slot) => (slot === 0
-          ? paintFrame(pane, orbit.stage.models[m].mean, { ...options.mean, slot: 0 })
-          : paintFrame(pane, orbit.stage.models[m].features, { ...options.features, slot: slot - 1 }));
+        const { mean, features } = orbit.stage.models[m];
+        const paintSlot = (pane, slot) => {
+          if (slot === 0) paintFrame(pane, mean, { ...options.mean, slot: 0 });
+          // While the channels are still being decoded, their panes stay as they are.
+          else if (options.features) paintFrame(pane, features, { ...options.features, slot: slot - 1 });
+        };
         paintSlot(large, channel);
         small.forEach(paintSlot);
       });

@@ -50,13 +50,13 @@ async function show(wanted, { isNew = false } = {}) {
   lab.replyMs = performance.now() - began;
   let board = null;
   if (!orbit.error) {
-    const opening = orbit.open(state.stage); // on threads of the browser's own
+    const opening = orbit.open(state.stage, { withChannels: state.channel !== 0 }); // on threads of its own
     board = build(orbit);
     await opening.catch((problem) => {
       orbit = { error: `The pictures cannot be decoded (${problem.message}); use a newer browser` };
     });
     // The stage may have been picked anew meanwhile.
-    if (ticket === latestTicket && orbit.stage && orbit.stage.name !== state.stage) await orbit.open(state.stage);
+    if (ticket === latestTicket && orbit.stage && (orbit.stage.name !== state.stage || (state.channel !== 0 && !orbit.isWhole()))) await orbit.open(state.stage);
   }
   if (ticket !== latestTicket) return;
   lab.decodedMs = performance.now() - began;
@@ -75,7 +75,20 @@ async function show(wanted, { isNew = false } = {}) {
   // Once per new sample an entry in the history, and only when it is really there; after the paint,
   // as the browser takes its time over it.
   setTimeout(() => writeAddress(state, { isNew }));
-  preload(orbit, ticket);
+  complete(board).then(() => preload(orbit, ticket));
+}
+
+/** Paint the single channels of the stage on show as soon as they are decoded. */
+async function complete(board) {
+  const { orbit } = board;
+  if (orbit.isWhole()) return;
+  try {
+    await orbit.load(orbit.stage.name);
+  } catch (problem) {
+    complain(`The channels cannot be decoded (${problem.message}); use a newer browser`);
+    return;
+  }
+  if (shown === board && orbit.isWhole()) paint();
 }
 
 async function openedOrbit(request, ticket) {
@@ -200,7 +213,7 @@ async function changeView(change) {
   if (!shown) return;
   Object.assign(state, change);
   const { orbit } = shown;
-  if (change.stage) await orbit.open(change.stage);
+  if (change.stage || !orbit.isWhole()) await orbit.open(state.stage);
   if (orbit !== shown.orbit || orbit.stage.name !== state.stage) return;
   syncPickers();
   relabel();

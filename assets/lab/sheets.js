@@ -77,31 +77,41 @@ function openBundle(bundle) {
   const stages = new Map();
   const orbit = { bundle, angles: bundle.angles_deg, colour: null, stage: null };
   const greys = [];
+  let [wanted, input] = [null, null];
 
-  // All at once: the browser decodes pictures on threads of its own.
+  // First what is painted large, then the single channels, which are half of all pixels. Of each all
+  // at once: the browser decodes pictures on threads of its own.
   function decodeStage(name) {
-    return Promise.all(bundle.models.map(async (model) => {
-      const stage = model.stages.find((one) => one.name === name);
-      const sheets = [stage.mean, stage.features, stage.cam].map(decodeValues);
-      const [mean, features, cam] = await Promise.all(sheets);
-      // The mean at the stage's own side, the eight channels perhaps at a smaller one.
-      return { side: stage.side, channels: stage.channels, mean, features, cam };
-    }));
+    const given = bundle.models.map((model) => model.stages.find((one) => one.name === name));
+    // The mean at the stage's own side, the eight channels perhaps at a smaller one.
+    const models = given.map(({ side, channels }) => ({ side, channels, mean: null, cam: null, features: null }));
+    const decode = (kinds) => Promise.all(given.flatMap((stage, m) => kinds.map(async (kind) => {
+      models[m][kind] = await decodeValues(stage[kind]);
+    })));
+    const first = decode(["mean", "cam"]);
+    const whole = Promise.all([first, decodeInput()]).then(() => decode(["features"]));
+    whole.catch(() => {}); // whoever waits for it hears of it
+    return { models, first, whole };
   }
-  async function decodeInput() {
-    orbit.colour ??= await decodePictures(bundle.input);
-  }
-  orbit.grey = (index) => (greys[index] ??= toGrey(orbit.colour[index]));
-  let wanted = null;
-  orbit.load = (name) => {
+  function stageOf(name) {
     if (!stages.has(name)) stages.set(name, decodeStage(name));
     return stages.get(name);
-  };
-  /** Make a stage the one to paint; of several asked for at once, the last. */
-  orbit.open = async (name) => {
+  }
+  function decodeInput() {
+    input ??= decodePictures(bundle.input).then((pictures) => { orbit.colour = pictures; });
+    return input;
+  }
+  orbit.grey = (index) => (greys[index] ??= toGrey(orbit.colour[index]));
+  /** Decode all of a stage. */
+  orbit.load = (name) => stageOf(name).whole;
+  /** Tell whether the single channels of the stage to paint are there, too. */
+  orbit.isWhole = () => orbit.stage.models.every((model) => model.features);
+  /** Make a stage the one to paint, if need be before its channels; of several asked for, the last. */
+  orbit.open = async (name, { withChannels = true } = {}) => {
     wanted = name;
-    const [models] = await Promise.all([orbit.load(name), decodeInput()]);
-    if (wanted === name) orbit.stage = { name, models, limits: {} };
+    const { models, first, whole } = stageOf(name);
+    await Promise.all([withChannels ? whole : first, decodeInput()]);
+    if (wanted === name && orbit.stage?.name !== name) orbit.stage = { name, models, limits: {} };
   };
   return orbit;
 }

@@ -188,7 +188,9 @@ def _trace_orbit(
 ) -> ModelView:
     # In parts: what the way back needs of all 72 at width 64 is half a gigabyte. Nor are the parts
     # joined: large blocks between small ones scatter the heap, which cost 150 MB more.
-    logits, features, cams = [], {name: [] for name in STAGES}, {name: [] for name in STAGES}
+    logits: list[Tensor] = []
+    features: dict[str, list[Tensor]] = {name: [] for name in STAGES}
+    cams: dict[str, list[Tensor]] = {name: [] for name in STAGES}
     for some in x.split(PASS_ANGLES):
         traced = trace(model, some)
         logits.append(traced.logits.detach())
@@ -200,13 +202,14 @@ def _trace_orbit(
     found = probabilities(torch.cat(logits), is_multi_label=card.is_multi_label).cpu().numpy()
     stages = [_view_stage(name, features.pop(name), torch.cat(cams[name])) for name in STAGES]
     predictions = decide(found, is_multi_label=card.is_multi_label)
+    assert target is not None  # an orbit has angles
     return ModelView(card, target, found, predictions, tuple(stages))
 
 
 def _view_stage(
     name: str, parts: Sequence[Float[Tensor, "_ c h w"]], cam: Float[Tensor, "angles h w"]
 ) -> StageView:
-    strength = sum(maps.abs().sum((0, 2, 3)) for maps in parts)
+    strength = torch.stack([maps.abs().sum((0, 2, 3)) for maps in parts]).sum(0)
     strongest = strength.topk(min(STRONGEST, len(strength))).indices
     shown = [torch.cat([maps.mean(1, keepdim=True), maps[:, strongest]], 1) for maps in parts]
     return StageView(
