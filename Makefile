@@ -18,11 +18,12 @@ help: ## list the targets
 demo: $(APP) ## open the app on 127.0.0.1:7860 (ARGS="--port 7861" and so on)
 	$(PY) app.py $(ARGS)
 
+# One thread a worker: as many workers as cores would fight over them otherwise.
 test: $(DEV) browser ## run the tests (ARGS="tests/test_layers.py -x" and so on)
-	$(PY) -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 test-slow: $(DEV) browser ## run the tests that take long, too
-	$(PY) -m pytest -m "slow or not slow" $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses auto --dist loadfile -m "slow or not slow" $(ARGS)
 
 check: lint types test ## what CI runs: format, lint, types, tests
 

@@ -45,6 +45,10 @@ class ChangedLayer:
 
     Attributes: energy_kept: ``||new kernel||^2 / ||kernel||^2``, both dense; None where no kernel
         changed
+
+    >>> _, report = convert(nn.Sequential(nn.Conv2d(1, 1, 1), nn.AvgPool2d(2)))
+    >>> report.changed[0].before, report.changed[0].energy_kept
+    ('AvgPool2d 2x2, stride 2', None)
     """
 
     name: str
@@ -56,7 +60,12 @@ class ChangedLayer:
 
 @dataclass(frozen=True, slots=True)
 class KeptLayer:
-    """A layer that stayed as it is though it may not commute with turns, and why."""
+    """A layer that stayed as it is though it may not commute with turns, and why.
+
+    >>> _, report = convert(nn.Sequential(nn.Conv2d(3, 4, 3), nn.PixelShuffle(2)))
+    >>> report.kept[0].kind, report.kept[0].why
+    ('PixelShuffle', 'it lays channels out as places, which a turn would have to swap')
+    """
 
     name: str
     kind: str
@@ -70,6 +79,10 @@ class ConversionReport:
     Attributes: error: largest change of the answers over the quarter turns of the examples, in
         single precision, relative to the largest; None if there were none. breaks_at: where
         maps cease to turn with them, if they do. examples: their shapes
+
+    >>> _, report = convert(nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1)))
+    >>> report.is_exact, report.breaks_at, [layer.name for layer in report.changed]
+    (True, None, ['0'])
     """
 
     changed: tuple[ChangedLayer, ...]

@@ -38,22 +38,21 @@ class GaussianRingConv(RadialConv):
     def reset_parameters(self) -> None:
         """Draw weights as nn.Conv2d does; a ring is as wide at half its height as a band."""
         super().reset_parameters()
-        band_px = self.kernel_size[0] / (2 * max(1, len(self.log_sigma) - 1))
+        band_px = self.kernel_size[0] / (2 * max(1, self.bands - 1))
         nn.init.constant_(self.log_sigma, math.log(band_px / FWHM_IN_SIGMAS))
 
     @property
     def spread(self) -> Float[Tensor, "rings bands"]:
         """How much of each ring's weight each band gets; not normalised."""
-        count = len(self.log_sigma)
-        index = torch.arange(count, dtype=self.log_sigma.dtype, device=self.log_sigma.device)
-        sigma = self.log_sigma.exp().clamp(SIGMA_MIN, 2 * count)[:, None]
+        index = torch.arange(self.bands, dtype=self.log_sigma.dtype, device=self.log_sigma.device)
+        sigma = self.log_sigma.exp().clamp(SIGMA_MIN, 2.0 * self.bands)[:, None]
         distance = (index[None, :] - index[:, None]) / sigma
         return torch.exp(-0.5 * distance**2) / (ROOT_2_PI * sigma)
 
     @property
     def banded(self) -> Float[Tensor, "bands in_ch out_ch"]:
         """The weight of each band, made anew from those of the rings each time."""
-        rings = super().banded
+        rings = self.weight.permute(2, 1, 0).contiguous()  # compilers know no super().banded
         return (self.spread.t() @ rings.flatten(1)).view(rings.shape)
 
     def to_sre(self) -> RadialConv:

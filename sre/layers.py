@@ -126,6 +126,11 @@ class RadialConv(nn.Module):
             nn.init.uniform_(self.bias, -bound, bound)
 
     @property
+    def bands(self) -> int:
+        """How many weights a kernel has."""
+        return self.kernel_size[0] // 2 + (1 if self.circular else 2)
+
+    @property
     def banded(self) -> Float[Tensor, "bands in_ch out_ch"]:
         """The weight of each band, in the order in which the matrix products read it."""
         return self.weight.permute(2, 1, 0).contiguous()  # no copy, unless someone made one
@@ -179,7 +184,7 @@ class RadialConv(nn.Module):
     def extra_repr(self) -> str:
         return (
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size[0]}, "
-            f"bands={self.weight.shape[-1]}, stride={self.stride}, padding={self.padding!r}"
+            f"bands={self.bands}, stride={self.stride}, padding={self.padding!r}"
         )
 
 

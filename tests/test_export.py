@@ -16,7 +16,7 @@ from sre.resnet import ResNet
 from tests.compiled import WIDTH, error
 from tests.test_resnet import network
 
-NAMES = ("sre_resnet18", "resnet18", "gmr_resnet50")
+NAMES = ("sre_resnet18", "resnet18", "gmr_resnet18")
 pytestmark = pytest.mark.filterwarnings(
     # PyTorch's own exporters warn about PyTorch's own deprecations.
     "ignore::DeprecationWarning",
@@ -48,6 +48,12 @@ def test_fused_is_the_same_function_at_every_stage(model, images, dtype):
     assert error(model.fused()(images), model(images)) < (1e-11 if dtype == torch.float64 else 1e-4)
 
 
+@pytest.mark.parametrize("name", ["sre_resnet50", "gmr_resnet50", "resnet34"])
+def test_fused_deeper_networks_are_the_same_function(name, images):
+    model, x = network(name, width=WIDTH).double(), images.double()
+    assert error(model.fused()(x), model(x)) < 1e-11
+
+
 def test_fused_leaves_the_network_alone(model, images):
     model = copy.deepcopy(model).train().requires_grad_(True)
     before = copy.deepcopy(model.state_dict())
@@ -70,11 +76,11 @@ def test_fused_leaves_the_network_alone(model, images):
 
 
 def test_fused_passes_gradients_on_to_the_image(model, images):
-    grads = []
+    grads, model = [], copy.deepcopy(model).double()
     for each in (model, model.fused()):
-        x = images.clone().requires_grad_()
+        x = images.double().requires_grad_()
         grads.append(torch.autograd.grad(each(x).square().sum(), x)[0])
-    assert error(grads[1], grads[0]) < 1e-4
+    assert error(grads[1], grads[0]) < 1e-9
 
 
 def test_fused_twice_is_fused_once(model, images):
