@@ -47,12 +47,15 @@ function buildModelRow(row, keys, orbit) {
     row.append(make("div", { class: "lab-model" }, canvas, make("div", {},
       make("h3", {}, lineKey(model), model.title),
       make("p", { class: "lab-answer" }, swatch, answer), verdict)));
-    return { model, swatch, answer, verdict, brief, context: canvas.getContext("2d") };
+    return { model, swatch, answer, verdict, brief, context: canvas.getContext("2d"), said: null };
   });
   return ({ index }) => {
-    for (const { model, swatch, answer, verdict, brief, context } of cells) {
-      const classes = answered(model, index);
+    for (const cell of cells) {
+      const { model, swatch, answer, verdict, brief, context } = cell;
       context.putImageData(orbit.colour[index], 0, 0);
+      if (cell.said === String(model.predictions[index])) continue;
+      cell.said = String(model.predictions[index]);
+      const classes = answered(model, index);
       swatch.style.background = answerColour(classes);
       const words = classNames(bundle, classes);
       setText(answer, words);
@@ -88,7 +91,7 @@ function buildAnswers(table, { bundle }) {
       const fill = make("i", { style: `background:${classColour(k)}` });
       const number = make("span", { class: "lab-number" });
       const bar = make("div", { class: "lab-bar" }, make("span", { class: "lab-track" }, fill), number);
-      bars[m].push({ bar, fill, number });
+      bars[m].push({ bar, fill, number, length: null });
       return bar;
     });
     const mark = isTrue ? make("span", { class: "lab-true", text: "true" }) : null;
@@ -98,10 +101,12 @@ function buildAnswers(table, { bundle }) {
     bundle.models.forEach((model, m) => {
       const row = model.probabilities[index];
       const classes = answered(model, index);
-      bars[m].forEach(({ bar, fill, number }, k) => {
-        fill.style.transform = `scaleX(${row[k]})`;
-        setText(number, wholePercent(row[k]));
-        bar.classList.toggle("is-predicted", classes.includes(k));
+      bars[m].forEach((cell, k) => {
+        cell.bar.classList.toggle("is-predicted", classes.includes(k));
+        setText(cell.number, wholePercent(row[k]));
+        const length = row[k].toFixed(3); // finer than a pixel, so that most stay as they are
+        if (cell.length !== length) cell.fill.style.transform = `scaleX(${length})`;
+        cell.length = length;
       });
     });
   };

@@ -28,9 +28,26 @@ function pixelCanvas(side, label) {
   return make("canvas", { width: side, height: side, role: "img", "aria-label": label });
 }
 
-/** Change a text only where it differs: laying out anew is what a position costs most. */
+/** Change a text only where it differs, and in its place: laying out anew is what a position costs most. */
 function setText(node, words) {
-  if (node.textContent !== words) node.textContent = words;
+  const text = node.firstChild;
+  if (!text) node.textContent = words;
+  else if (text.data !== words) text.data = words;
+}
+
+/** Tell which elements are in sight, or nearly; `onArrival` is called when one of them comes into sight. */
+function watchSight(nodes, onArrival) {
+  const outOfSight = new Set();
+  const observer = new IntersectionObserver((changes) => {
+    let isArrival = false;
+    for (const { target, isIntersecting } of changes) {
+      if (!isIntersecting) outOfSight.add(target);
+      else if (outOfSight.delete(target)) isArrival = true;
+    }
+    if (isArrival) onArrival();
+  }, { rootMargin: "25%" });
+  for (const node of nodes) observer.observe(node);
+  return (node) => !outOfSight.has(node);
 }
 
 /** Elements of the template by their data-ref. */

@@ -16,6 +16,19 @@ let addressTimer = 0;
 let busyTimer = 0;
 let boardWidth = 0; // as last laid out: to ask for it in the midst of changes would lay out anew
 
+// What a position changes in each section of the board. Out of sight it follows when the turning rests.
+const REST_MS = 250;
+const sections = new Map([
+  ["answers", (view) => shown.paintAnswers(view)],
+  ["featureRow", (view) => shown.features.paint(shown.orbit, view)],
+  ["camRow", (view) => shown.cams.paint(shown.orbit, view)],
+  ["straight", (view) => shown.plots.forEach((plot) => plot.mark(view.index))],
+  ["equivariance", (view) => shown.errors.mark(view.index, view.stage)],
+].map(([row, paintSection]) => [ui[row].closest("section"), paintSection]));
+const outdated = new Set(); // sections that still show an earlier position
+const isInSight = watchSight(sections.keys(), () => shown && paintRest());
+let restTimer = 0;
+
 const setKnob = drawDialRing(ui.dial);
 const dialContext = ui.dialImage.getContext("2d");
 // For tests and for the curious in the console.
@@ -181,30 +194,40 @@ function turnTo(angleDeg) {
   state.angle = angleDeg;
   paint();
   clearTimeout(addressTimer);
-  addressTimer = setTimeout(() => {
-    writeAddress(state);
-    shown.errors.describe(shown.orbit.angles.indexOf(state.angle));
-  }, 250);
+  addressTimer = setTimeout(() => writeAddress(state), REST_MS);
+}
+
+function viewNow() {
+  return { ...state, angleDeg: state.angle, index: shown.orbit.angles.indexOf(state.angle) };
 }
 
 function paint() {
   const began = performance.now();
-  const angleDeg = state.angle;
-  const view = { ...state, angleDeg, index: shown.orbit.angles.indexOf(angleDeg) };
+  const view = viewNow();
   dialContext.putImageData(shown.orbit.colour[view.index], 0, 0);
-  setKnob(angleDeg);
-  setText(ui.angleText, `${angleDeg}°`);
-  ui.slider.value = angleDeg;
-  ui.slider.setAttribute("aria-valuetext", `${angleDeg} degrees counter-clockwise`);
+  setKnob(view.angleDeg);
+  setText(ui.angleText, `${view.angleDeg}°`);
+  ui.slider.value = view.angleDeg;
+  ui.slider.setAttribute("aria-valuetext", `${view.angleDeg} degrees counter-clockwise`);
   shown.paintModels(view);
-  shown.paintAnswers(view);
-  shown.features.paint(shown.orbit, view);
-  shown.cams.paint(shown.orbit, view);
-  for (const plot of shown.plots) plot.mark(view.index);
-  shown.errors.mark(view.index, view.stage);
+  for (const [section, paintSection] of sections) {
+    outdated.add(section);
+    if (!isInSight(section)) continue;
+    paintSection(view);
+    outdated.delete(section);
+  }
+  clearTimeout(restTimer);
+  restTimer = setTimeout(paintRest, REST_MS);
   lab.paints += 1;
-  lab.angle = angleDeg;
+  lab.angle = view.angleDeg;
   lab.paintMs = performance.now() - began;
+}
+
+function paintRest() {
+  const view = viewNow();
+  for (const section of outdated) sections.get(section)(view);
+  outdated.clear();
+  shown.errors.describe(view.index);
 }
 
 // pickers

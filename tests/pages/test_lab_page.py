@@ -191,6 +191,40 @@ def test_protocol_changes_what_the_networks_see(page):
     assert page.query()["protocol"] == "paper"
 
 
+# Out of sight
+
+
+def test_what_is_out_of_sight_follows_when_the_turning_rests(new_page):
+    page = new_page(height=500).open()
+    page.tab.wait_for_timeout(400)
+    before, at_once = page.get("""(() => {
+        const slider = document.querySelector("#lab-angle");
+        const look = () => document.querySelector("[data-ref=camRow] .lab-map canvas").toDataURL();
+        const before = look();
+        slider.value = 90;
+        slider.dispatchEvent(new Event("input"));
+        return [before, look()];
+    })()""")
+    assert at_once == before
+    page.tab.wait_for_function(
+        "(before) => document.querySelector('[data-ref=camRow] .lab-map canvas').toDataURL()"
+        " !== before",
+        arg=before,
+    )
+
+
+def test_what_comes_into_sight_is_up_to_date(new_page):
+    page = new_page(height=500).open()
+    page.tab.locator("[data-ref=play]").click()  # turns on and on, without a rest
+    page.wait("sreLab.angle >= 30")
+    page.tab.locator("[data-ref=equivariance]").scroll_into_view_if_needed()
+    page.tab.wait_for_timeout(300)
+    marker = "document.querySelector('[data-ref=straight] .lab-marker').getAttribute('x1')"
+    before = page.get(marker)
+    page.wait(f"{marker} !== '{before}'")
+    assert page.problems == []
+
+
 # Samples
 
 
