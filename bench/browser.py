@@ -49,7 +49,7 @@ async def _measure(browser: str, address: str) -> dict[str, object]:
 
 
 async def visit(tab: Page, address: str) -> list[float]:
-    """Open the gallery's samples one after the other; ms from each click to its first paint."""
+    """Open the gallery's samples one after the other; ms from each click until it is painted."""
     await tab.goto(f"{address}?dataset=cells&sample=0")
     await tab.wait_for_function("window.sreLab && window.sreLab.isReady", timeout=WAIT_MS)
     await tab.locator("[data-ref=galleryButton]").click()
@@ -63,9 +63,12 @@ async def visit(tab: Page, address: str) -> list[float]:
                     const thumb = document.querySelectorAll(".lab-thumb")[index];
                     const began = performance.now();
                     thumb.click();
-                    const look = () => window.sreLab.bundle.sample.index === index
-                        ? requestAnimationFrame(() => resolve(performance.now() - began))
-                        : setTimeout(look, 1);
+                    const look = () => {
+                        const { bundle, paintedAt } = window.sreLab;
+                        const isThere = bundle.sample.index === index && paintedAt > began;
+                        if (isThere) resolve(paintedAt - began);
+                        else setTimeout(look, 5);
+                    };
                     look();
                 })""",
                 index,

@@ -138,7 +138,8 @@ function fitCanvas(canvas, side) {
 }
 
 function paintFrame(pane, sheet, options) {
-  const { side } = sheet;
+  const { side, values } = sheet;
+  if (!values) return; // still being decoded: what is there stays
   if (pane.picture?.width !== side) {
     fitCanvas(pane.canvas, side);
     pane.picture = new ImageData(side, side);
@@ -151,7 +152,8 @@ function paintFrame(pane, sheet, options) {
 function sharedScale(orbit, kind, maps) {
   const { bundle, stage } = orbit;
   const scale = bundle.scales[kind][stage.name];
-  if (maps !== "difference") return { scale, limit: 1, table: kind === "cam" ? veil : viridis, ends: scale };
+  const isThere = stage.models[0][kind].values; // of one network, and so of all
+  if (maps !== "difference" || !isThere) return { scale, limit: 1, table: kind === "cam" ? veil : viridis, ends: scale };
   stage.limits[kind] ??= differenceLimit(stage.models.map((model) => model[kind]), bundle.angles_deg);
   const limit = stage.limits[kind];
   return { scale, limit, table: diverging(), ends: [-limit, limit] };
@@ -180,15 +182,11 @@ function buildFeatures(row, { bundle }, onChannel) {
   return {
     paint(orbit, { index, angleDeg, channel, maps }) {
       const view = { index, angleDeg, angles: bundle.angles_deg.length, maps };
-      const kinds = orbit.isWhole() ? ["mean", "features"] : ["mean"];
-      const options = Object.fromEntries(kinds.map((kind) => [kind, { ...view, ...sharedScale(orbit, kind, maps) }]));
+      const options = { mean: { ...view, ...sharedScale(orbit, "mean", maps) }, features: { ...view, ...sharedScale(orbit, "features", maps) } };
       cells.forEach(({ large, small }, m) => {
-        const { mean, features } = orbit.stage.models[m];
-        const paintSlot = (pane, slot) => {
-          if (slot === 0) paintFrame(pane, mean, { ...options.mean, slot: 0 });
-          // While the channels are still being decoded, their panes stay as they are.
-          else if (options.features) paintFrame(pane, features, { ...options.features, slot: slot - 1 });
-        };
+        const paintSlot = (pane, slot) => (slot === 0
+          ? paintFrame(pane, orbit.stage.models[m].mean, { ...options.mean, slot: 0 })
+          : paintFrame(pane, orbit.stage.models[m].features, { ...options.features, slot: slot - 1 }));
         paintSlot(large, channel);
         small.forEach(paintSlot);
       });

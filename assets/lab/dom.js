@@ -35,6 +35,14 @@ function setText(node, words) {
   else if (text.data !== words) text.data = words;
 }
 
+/** Wait until what has changed is painted; where nothing is, as in a hidden tab, not for long. */
+function nextPaint() {
+  return new Promise((resolve) => {
+    requestAnimationFrame(() => setTimeout(resolve));
+    setTimeout(resolve, 500);
+  });
+}
+
 /** Tell which elements are in sight, or nearly; `onArrival` is called when one of them comes into sight. */
 function watchSight(nodes, onArrival) {
   const outOfSight = new Set();

@@ -32,8 +32,8 @@ let restTimer = 0;
 const setKnob = drawDialRing(ui.dial);
 const dialContext = ui.dialImage.getContext("2d");
 // For tests and for the curious in the console.
-// Milliseconds since the last sample was asked for: until its reply, decoded, and painted.
-const lab = { paints: 0, angle: 0, paintMs: 0, isReady: false, ticket: 0, shownTicket: 0, replyMs: 0, decodedMs: 0, shownMs: 0 };
+// Milliseconds from asking for the last sample: to its reply, decoded, and painted; and when that was.
+const lab = { paints: 0, angle: 0, paintMs: 0, isReady: false, ticket: 0, shownTicket: 0, replyMs: 0, decodedMs: 0, paintedMs: 0, paintedAt: 0 };
 window.sreLab = lab;
 
 function setWaiting(words) {
@@ -63,13 +63,9 @@ async function show(wanted, { isNew = false } = {}) {
   lab.replyMs = performance.now() - began;
   let board = null;
   if (!orbit.error) {
-    const opening = orbit.open(state.stage, { withChannels: state.channel !== 0 }); // on threads of its own
+    const opening = openShown(orbit); // on threads of the browser's own
     board = build(orbit);
-    await opening.catch((problem) => {
-      orbit = { error: `The pictures cannot be decoded (${problem.message}); use a newer browser` };
-    });
-    // The stage may have been picked anew meanwhile.
-    if (ticket === latestTicket && orbit.stage && (orbit.stage.name !== state.stage || (state.channel !== 0 && !orbit.isWhole()))) await orbit.open(state.stage);
+    await opening.catch((problem) => { orbit = { error: undecodable(problem) }; });
   }
   if (ticket !== latestTicket) return;
   lab.decodedMs = performance.now() - began;
@@ -84,24 +80,34 @@ async function show(wanted, { isNew = false } = {}) {
   }
   ui.errors.replaceChildren();
   present(board);
-  lab.shownMs = performance.now() - began;
-  // Once per new sample an entry in the history, and only when it is really there; after the paint,
-  // as the browser takes its time over it.
-  setTimeout(() => writeAddress(state, { isNew }));
-  complete(board).then(() => preload(orbit, ticket));
+  finish(board, { ticket, isNew, began });
 }
 
-/** Paint the single channels of the stage on show as soon as they are decoded. */
-async function complete(board) {
+const undecodable = (problem) => `The pictures cannot be decoded (${problem.message}); use a newer browser`;
+
+/** Decode what the visitor's choice shows large; the choice may change meanwhile. */
+async function openShown(orbit) {
+  do await orbit.open(state.stage, { withChannels: state.channel !== 0 });
+  while (orbit.stage.name !== state.stage || (state.channel !== 0 && !orbit.isWhole()));
+}
+
+/** What can wait for the first paint: the address, the single channels, and the other stages. */
+async function finish(board, { ticket, isNew, began }) {
   const { orbit } = board;
-  if (orbit.isWhole()) return;
-  try {
-    await orbit.load(orbit.stage.name);
-  } catch (problem) {
-    complain(`The channels cannot be decoded (${problem.message}); use a newer browser`);
-    return;
+  await nextPaint();
+  lab.paintedAt = performance.now();
+  lab.paintedMs = lab.paintedAt - began;
+  // Once per new sample an entry in the history, and only when it is really there.
+  if (ticket === latestTicket) writeAddress(state, { isNew });
+  if (!orbit.isWhole()) {
+    await orbit.load(orbit.stage.name).catch((problem) => complain(undecodable(problem)));
+    if (shown === board) paint();
   }
-  if (shown === board && orbit.isWhole()) paint();
+  for (const name of orbit.bundle.stages) {
+    await new Promise((resolve) => { setTimeout(resolve, PRELOAD_PAUSE_MS); });
+    if (ticket !== latestTicket) return;
+    await orbit.load(name).catch(() => {}); // whoever opens that stage hears of it
+  }
 }
 
 async function openedOrbit(request, ticket) {
@@ -117,15 +123,6 @@ async function openedOrbit(request, ticket) {
   opened.set(key, orbit);
   if (opened.size > OPENED_LIMIT) opened.delete(opened.keys().next().value);
   return orbit;
-}
-
-/** Decode the other stages while nothing else happens. */
-async function preload(orbit, ticket) {
-  for (const name of orbit.bundle.stages) {
-    await new Promise((resolve) => { setTimeout(resolve, PRELOAD_PAUSE_MS); });
-    if (ticket !== latestTicket) return;
-    await orbit.load(name);
-  }
 }
 
 // putting it on the page
@@ -234,9 +231,16 @@ function paintRest() {
 
 async function changeView(change) {
   if (!shown) return;
+  const before = { ...state };
   Object.assign(state, change);
   const { orbit } = shown;
-  if (change.stage || !orbit.isWhole()) await orbit.open(state.stage);
+  try {
+    await orbit.open(state.stage);
+  } catch (problem) {
+    Object.assign(state, { stage: before.stage, channel: before.channel, maps: before.maps });
+    syncPickers();
+    return complain(undecodable(problem));
+  }
   if (orbit !== shown.orbit || orbit.stage.name !== state.stage) return;
   syncPickers();
   relabel();

@@ -72,29 +72,27 @@ function toGrey({ data, width, height }) {
   return copy;
 }
 
-/** A bundle with its sheets decoded stage by stage, on first need. */
+/**
+ * A bundle with its sheets decoded stage by stage, on first need: first what is painted large, then
+ * the single channels, which are half of all pixels and wait for the paint. Until then they have no values.
+ */
 function openBundle(bundle) {
   const stages = new Map();
   const orbit = { bundle, angles: bundle.angles_deg, colour: null, stage: null };
   const greys = [];
   let [wanted, input] = [null, null];
 
-  // First what is painted large, then the single channels, which are half of all pixels. Of each all
-  // at once: the browser decodes pictures on threads of its own.
-  function decodeStage(name) {
-    const given = bundle.models.map((model) => model.stages.find((one) => one.name === name));
-    // The mean at the stage's own side, the eight channels perhaps at a smaller one.
-    const models = given.map(({ side, channels }) => ({ side, channels, mean: null, cam: null, features: null }));
-    const decode = (kinds) => Promise.all(given.flatMap((stage, m) => kinds.map(async (kind) => {
-      models[m][kind] = await decodeValues(stage[kind]);
-    })));
-    const first = decode(["mean", "cam"]);
-    const whole = Promise.all([first, decodeInput()]).then(() => decode(["features"]));
-    whole.catch(() => {}); // whoever waits for it hears of it
-    return { models, first, whole };
+  // All at once, as the browser decodes pictures on threads of its own; and put in place together.
+  async function decode(models, kinds) {
+    const found = await Promise.all(models.map((model) => Promise.all(kinds.map((kind) => decodeValues(model[kind])))));
+    models.forEach((model, m) => kinds.forEach((kind, k) => { model[kind] = found[m][k]; }));
   }
   function stageOf(name) {
-    if (!stages.has(name)) stages.set(name, decodeStage(name));
+    if (!stages.has(name)) {
+      // The mean at the stage's own side, the eight channels perhaps at a smaller one.
+      const models = bundle.models.map((model) => ({ ...model.stages.find((one) => one.name === name) }));
+      stages.set(name, { name, models, limits: {}, large: decode(models, ["mean", "cam"]), whole: null });
+    }
     return stages.get(name);
   }
   function decodeInput() {
@@ -103,15 +101,18 @@ function openBundle(bundle) {
   }
   orbit.grey = (index) => (greys[index] ??= toGrey(orbit.colour[index]));
   /** Decode all of a stage. */
-  orbit.load = (name) => stageOf(name).whole;
-  /** Tell whether the single channels of the stage to paint are there, too. */
-  orbit.isWhole = () => orbit.stage.models.every((model) => model.features);
+  orbit.load = (name) => {
+    const stage = stageOf(name);
+    stage.whole ??= stage.large.then(() => decode(stage.models, ["features"]));
+    return stage.whole;
+  };
+  /** Tell whether the stage to paint has its single channels, too. */
+  orbit.isWhole = () => orbit.stage.models.every((model) => model.features.values);
   /** Make a stage the one to paint, if need be before its channels; of several asked for, the last. */
   orbit.open = async (name, { withChannels = true } = {}) => {
     wanted = name;
-    const { models, first, whole } = stageOf(name);
-    await Promise.all([withChannels ? whole : first, decodeInput()]);
-    if (wanted === name && orbit.stage?.name !== name) orbit.stage = { name, models, limits: {} };
+    await Promise.all([withChannels ? orbit.load(name) : stageOf(name).large, decodeInput()]);
+    if (wanted === name) orbit.stage = stageOf(name);
   };
   return orbit;
 }

@@ -11,6 +11,10 @@ pytestmark = pytest.mark.browser
 IS_WRITTEN = (
     "new URLSearchParams(location.search).get('sample') === String(sreLab.bundle.sample.index)"
 )
+COLOURS = """(canvas) => {
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    return new Set(new Uint32Array(data.buffer)).size;
+}"""
 
 
 # What is there at once
@@ -169,11 +173,7 @@ def test_small_maps_choose_the_channel(page):
 def test_difference_is_blank_upright(page):
     page.tab.get_by_text("difference to 0°", exact=True).click()
     large = page.tab.locator("[data-ref=featureRow] .lab-map canvas").first
-    colours = large.evaluate("""(canvas) => {
-        const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-        return new Set(new Uint32Array(data.buffer)).size;
-    }""")
-    assert colours == 2  # the middle of the scale, and nothing outside the disc
+    assert large.evaluate(COLOURS) == 2  # the middle of the scale, and nothing outside the disc
 
 
 def test_other_class_is_explained_on_request(page):
@@ -189,6 +189,109 @@ def test_protocol_changes_what_the_networks_see(page):
     page.wait_ready()
     assert page.get("sreLab.bundle.protocol.name") == "paper"
     assert page.query()["protocol"] == "paper"
+
+
+# Decoding: what is large first, and then the single channels
+
+# Holds back pictures from the eighth on: first come the turned image, three means and three CAMs.
+HOLD = """(() => {
+    const decode = window.createImageBitmap.bind(window);
+    let [count, release] = [0, null];
+    const gate = new Promise((resolve) => { release = resolve; });
+    window.decoding = { end: (problem) => release(problem) };
+    window.createImageBitmap = async (...given) => {
+        count += 1;
+        const problem = count > 7 ? await gate : null;
+        if (problem) throw new Error(problem);
+        return decode(...given);
+    };
+})()"""
+
+
+@pytest.fixture
+def decoding_page(new_page):
+    """The page on its first sample, whose single channels are still being decoded."""
+    page = new_page(height=1600)  # with the maps in sight
+    page.tab.add_init_script(HOLD)
+    yield page
+    assert page.problems == []
+
+
+def large_map(page) -> str:
+    return page.get("document.querySelector('.lab-map canvas').toDataURL()")
+
+
+def channel_maps(page) -> list[int]:
+    """How many colours the nine small maps of the first network have."""
+    return (
+        page.tab.locator(".lab-strip")
+        .first.locator("canvas")
+        .evaluate_all(f"(all) => all.map({COLOURS})")
+    )
+
+
+def test_a_sample_is_painted_before_its_single_channels(decoding_page):
+    page = decoding_page.open("maps=difference&angle=45")
+    assert page.tab.locator(".lab-map canvas").first.evaluate(COLOURS) > 2
+    page.tab.locator("#lab-angle").focus()
+    page.tab.keyboard.press("PageUp")
+    mean, *channels = channel_maps(page)
+    assert mean > 2
+    assert channels == [1] * 8  # blank
+    page.get("decoding.end()")
+    page.tab.wait_for_function(
+        f"() => ({COLOURS})(document.querySelectorAll('.lab-strip canvas')[8]) > 1"
+    )
+    assert min(channel_maps(page)) > 1
+    assert page.angle == 135
+
+
+def test_a_channel_chosen_early_comes_when_it_is_decoded(decoding_page):
+    page = decoding_page.open()
+    before = large_map(page)
+    page.tab.locator(".lab-strip canvas").nth(3).click()
+    page.get("document.body.classList.toggle('dark')")  # labels everything anew
+    page.tab.wait_for_timeout(300)
+    assert large_map(page) == before
+    page.get("decoding.end()")
+    page.wait("document.querySelectorAll('.lab-strip canvas')[3].matches('.is-chosen')")
+    assert large_map(page) != before
+    assert page.query()["channel"] == "3"
+
+
+def test_a_link_to_a_channel_waits_for_it(decoding_page):
+    page = decoding_page
+    page.tab.goto(f"{page.address}?channel=2")
+    page.wait("sreLab.ticket === 1")
+    page.tab.wait_for_timeout(500)
+    assert not page.get("sreLab.isReady")
+    page.get("decoding.end()")
+    page.wait_ready()
+    assert min(channel_maps(page)) > 1
+
+
+def test_a_stage_chosen_early_replaces_the_other(decoding_page):
+    page = decoding_page.open()
+    page.tab.locator("[data-ref=stagePicker]").get_by_text("4", exact=True).click()
+    page.tab.locator("#lab-angle").focus()
+    page.tab.keyboard.press("PageUp")
+    page.get("decoding.end()")
+    page.wait("document.querySelector('.lab-map canvas').width === 4")
+    assert min(channel_maps(page)) > 1
+    assert page.angle == 90
+
+
+def test_channels_that_cannot_be_decoded_are_named_and_the_rest_stays(decoding_page):
+    page = decoding_page.open()
+    before = large_map(page)
+    page.get("decoding.end('a broken picture')")
+    page.tab.locator("[role=alert]", has_text="cannot be decoded (a broken picture)").wait_for()
+    page.tab.locator("[data-ref=channelPicker]").get_by_text("3", exact=True).click()
+    page.wait("document.querySelector('[name=lab-channel]').checked")  # the mean again
+    assert large_map(page) == before
+    page.tab.locator("#lab-angle").focus()
+    page.tab.keyboard.press("PageUp")
+    assert page.angle == 90
 
 
 # Out of sight
