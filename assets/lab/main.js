@@ -26,7 +26,7 @@ const sections = new Map([
   ["equivariance", (view) => shown.errors.mark(view.index, view.stage)],
 ].map(([row, paintSection]) => [ui[row].closest("section"), paintSection]));
 const outdated = new Set(); // sections that still show an earlier position
-const isInSight = watchSight(sections.keys(), () => shown && paintRest());
+let isInSight = () => true; // until the first result gives all sections their places
 let restTimer = 0;
 
 const setKnob = drawDialRing(ui.dial);
@@ -160,6 +160,7 @@ function present(board) {
   gallery.follow();
   relabel();
   paint();
+  if (!lab.isReady) isInSight = watchSight(sections.keys(), paintRest);
   lab.isReady = true;
   lab.bundle = bundle;
 }
