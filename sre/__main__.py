@@ -27,17 +27,27 @@ from sre.inspection import check_equivariance, example_input
 from sre.models import CLASSIFIERS, MODELS, build_model, find_model
 from sre.protocols import PROTOCOLS
 from sre.report import LEGEND
+from sre.settings import TrainConfig
 from sre.statistics import Interval
 from sre.studies.evaluate_files import check_output, write_evaluation
 from sre.studies.evaluate_run import RESAMPLES, EvaluationView, Measured, run_evaluation
-from sre.studies.train_run import EpochDone, Evaluating, Saved, StepDone, run_training
-from sre.training import TrainConfig
+from sre.studies.train_run import (
+    MOST_MINUTES,
+    BatchHalved,
+    EpochDone,
+    Evaluating,
+    Planned,
+    Saved,
+    StepDone,
+    run_training,
+)
 
 _ROOT = Path(__file__).resolve().parent.parent
 # Beside the app; where the library alone is installed, in the folder one works in.
 CHECKPOINTS_DIR = (_ROOT if (_ROOT / "app.py").is_file() else Path()) / "checkpoints"
 CHECK_CHANNELS, CHECK_MAX_ANGLES = (1, 64), 6
 CHECK_SIDES_PX = MappingProxyType({2: (8, 256), 3: (8, 64)})  # of images, of volumes
+_STOPPED = "stopped before the end; what takes long goes on when the command is given again"
 _HELP = {
     "epochs": "passes over the training images",
     "batch_size": "images a step",
@@ -80,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - this is the command line
         return 2
     except KeyboardInterrupt:
-        print("stopped before the end", file=sys.stderr)  # noqa: T201
+        print(_STOPPED, file=sys.stderr)  # noqa: T201
         return 130
     except BrokenPipeError:
         # Who reads the output, such as head, has read enough; Python would say so at its exit.
@@ -116,6 +126,10 @@ def make_parser() -> argparse.ArgumentParser:
             run.add_argument(
                 flag, type=type(field.default), default=field.default, help=_HELP[field.name]
             )
+    run.add_argument(
+        "--minutes", type=float,
+        help=f"budget for training, up to {MOST_MINUTES}: fewer epochs are planned if need be",
+    )  # fmt: skip
     run.add_argument("--data-dir", type=Path, default=default_dir, help="also SRE_DATA_DIR")
     run.add_argument(
         "--output", type=Path, default=CHECKPOINTS_DIR, help="folder, or a .safetensors file"
@@ -234,20 +248,30 @@ def _train(args: argparse.Namespace, given: list[str]) -> int:
         output=args.output,
         device=args.device,
         command=public_command(given),
+        budget_s=None if args.minutes is None else 60 * args.minutes,
     )
     # Nothing is drawn before the first step, so that a refusal stands alone.
     with tqdm(unit="step", dynamic_ncols=True, delay=0.01) as bar:
         for event in events:
             match event:
-                case StepDone(epoch, _, steps, loss):
-                    bar.total = steps * config.epochs
-                    bar.update()
-                    bar.set_description(f"epoch {epoch}/{config.epochs} loss {loss:.3f}")
+                case Planned():
+                    plan = event
+                    bar.write(
+                        f"{plan.parameters:,} parameters, {plan.multiply_adds:,} multiply-adds an "
+                        f"image, {plan.epochs} epochs"
+                    )
+                case StepDone(epoch, step, steps, loss):
+                    bar.total = steps * plan.epochs
+                    bar.update(steps * (epoch - 1) + step - bar.n)
+                    bar.set_description(f"epoch {epoch}/{plan.epochs} loss {loss:.3f}")
+                case BatchHalved(epoch, batch_size):
+                    bar.write(f"epoch {epoch}: memory ran out, batches of {batch_size} from here")
                 case EpochDone():
                     best = ", best so far" if event.is_best else ""
-                    tqdm.write(
+                    bar.write(
                         f"epoch {event.epoch}: training loss {event.train_loss:.3f}, validation "
-                        f"accuracy {event.val_accuracy:.3f}, loss {event.val_loss:.3f}{best}"
+                        f"accuracy {event.val_accuracy:.3f} upright, "
+                        f"{event.val_turned_accuracy:.3f} turned, loss {event.val_loss:.3f}{best}"
                     )
                 case Evaluating(split, done, total):
                     bar.set_description(f"{split} at {done}/{total} angles")

@@ -1,5 +1,6 @@
 """Checkpoints: a network's state and its card, in one file. Safetensors only, never pickle."""
 
+import hashlib
 import json
 import math
 import os
@@ -66,6 +67,13 @@ class CheckpointCard:
         """Name that tells the runs apart that the app compares."""
         turned = "-rotated" if self.rotates_in_training else ""
         return f"{self.dataset}-{self.model}{turned}-w{self.width}.safetensors"
+
+    @property
+    def fingerprint(self) -> str:
+        """Tell runs apart: equal where data, network, settings and seed are, 16 hex digits."""
+        names = ("dataset", "dataset_md5", "model", "width", "kernel_sizes", "side_px", "config")
+        told = json.dumps([getattr(self, name) for name in names], sort_keys=True)
+        return hashlib.sha256(told.encode()).hexdigest()[:16]
 
     def to_metadata(self) -> dict[str, str]:
         """Give the card as safetensors keeps it."""

@@ -25,5 +25,9 @@ class SettingError(SREError):
     """A setting is outside what is allowed."""
 
 
+class TrainingError(SREError):
+    """A training run cannot go on."""
+
+
 class Dropped(SREError):
     """Nobody waits for this answer any more."""

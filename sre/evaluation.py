@@ -56,7 +56,7 @@ def _area_under_curve(truth: np.ndarray, score: np.ndarray) -> float:
 @torch.inference_mode()
 def classify(
     model: nn.Module,
-    images: np.ndarray,
+    images: np.ndarray | Tensor,
     protocol: Protocol,
     *,
     side_px: int,

@@ -74,15 +74,15 @@ def find_protocol(name: str) -> Protocol:
     raise UnknownNameError(f"unknown protocol {name!r}; {hint}")
 
 
-def as_pixels(images: np.ndarray) -> Float[Tensor, "B C H W"]:
-    """Bring uint8 images, (N, H, W) or (N, H, W, 3), to floats from 0 to 1."""
-    x = torch.tensor(images)
+def as_pixels(images: np.ndarray | Tensor) -> Float[Tensor, "B C H W"]:
+    """Bring uint8 images, (N, H, W) or (N, H, W, 3), to floats from 0 to 1, where they are."""
+    x = torch.tensor(images) if isinstance(images, np.ndarray) else images
     x = x[:, None] if x.dim() == 3 else x.permute(0, 3, 1, 2)
     return x.float() / 255
 
 
 def prepare(
-    images: np.ndarray, protocol: Protocol, *, side_px: int
+    images: np.ndarray | Tensor, protocol: Protocol, *, side_px: int
 ) -> Float[Tensor, "B C side side"]:
     """Bring uint8 images to pixels from 0 to 1 at the side that the protocol asks for.
 

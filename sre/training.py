@@ -1,10 +1,10 @@
-"""Training: settings in, events out; to stop early, stop iterating."""
+"""Training: settings in, events out; to stop early, stop iterating, or say so at the next step."""
 
-import copy
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,52 +12,18 @@ import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from sre.augmentation import augment
 from sre.data.split import Split
-from sre.errors import SettingError
+from sre.errors import TrainingError
 from sre.evaluation import classify, decide
 from sre.gmr import parameter_groups
-from sre.protocols import MEAN, STD, find_protocol, prepare, soft_disc
+from sre.protocols import find_protocol, prepare
+from sre.runstate import load_run, part_of, put_state, save_run, take_state
+from sre.settings import TrainConfig
 
-
-@dataclass(frozen=True, slots=True)
-class TrainConfig:
-    """Settings of one run, the same for every model that is compared.
-
-    Raises: SettingError: a number is out of range
-    """
-
-    epochs: int = 20
-    batch_size: int = 64
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.05
-    warmup: float = 0.1  # share of all steps
-    scale: float = 0.1  # images are scaled by up to this share either way
-    shift: float = 0.1  # and shifted by up to this share of their side
-    jitter: float = 0.1  # brightness and contrast, likewise
-    mask_rate: float = 0.5  # share of images masked to the disc, so that both protocols are met
-    rotate: bool = False  # by any angle
-    side_px: int = 28
-    protocol: str = "disc"  # of the validation images
-    seed: int = 1
-
-    def __post_init__(self) -> None:
-        allowed = (
-            ("epochs", 1 <= self.epochs <= 10_000, "from 1 to 10000"),
-            ("batch_size", 2 <= self.batch_size <= 4096, "from 2 to 4096"),
-            ("learning_rate", 0 < self.learning_rate <= 1, "above 0 and at most 1"),
-            ("weight_decay", 0 <= self.weight_decay <= 1, "from 0 to 1"),
-            ("warmup", 0 <= self.warmup < 1, "from 0 to below 1"),
-            ("scale", 0 <= self.scale < 1, "from 0 to below 1"),
-            ("shift", 0 <= self.shift < 1, "from 0 to below 1"),
-            ("jitter", 0 <= self.jitter < 1, "from 0 to below 1"),
-            ("mask_rate", 0 <= self.mask_rate <= 1, "from 0 to 1"),
-            ("side_px", 24 <= self.side_px <= 224, "from 24 to 224"),
-            ("seed", 0 <= self.seed < 2**63, "a whole number of at least 0"),
-        )
-        for name, holds, range_text in allowed:
-            if not holds:
-                raise SettingError(f"{name} must be {range_text}, got {getattr(self, name)}")
-        find_protocol(self.protocol)
+LEAST_BATCH = 2  # batch-norm cannot take one image
+_MEMORY_SHARE = 0.5  # of what a GPU has free, that the images may take
+TURNED_DEG = (75.0, 210.0)  # at which validation images are looked at, beside upright
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +38,23 @@ class StepDone:
 
 @dataclass(frozen=True, slots=True)
 class EpochDone:
-    """One pass over the training images, and how the validation images then fare, upright."""
+    """One pass over the training images, and how the validation images then fare."""
 
     epoch: int
     train_loss: float
-    val_accuracy: float  # 0 to 1
-    val_loss: float
+    val_accuracy: float  # 0 to 1, upright
+    val_turned_accuracy: float  # mean over TURNED_DEG
+    val_loss: float  # upright
     is_best: bool  # so far: highest accuracy, then lowest loss
-    seconds: float  # since the start
+    seconds: float  # of training, those before a break included
+
+
+@dataclass(frozen=True, slots=True)
+class BatchHalved:
+    """The device ran out of memory; the epoch begins anew with smaller batches."""
+
+    epoch: int
+    batch_size: int
 
 
 def train(
@@ -89,71 +64,234 @@ def train(
     *,
     config: TrainConfig,
     is_multi_label: bool,
-) -> Iterator[StepDone | EpochDone]:
+    keep: Path | None = None,
+    settings: str = "",
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[StepDone | EpochDone | BatchHalved]:
     """Train the model in place, reporting as it goes; it ends with its best epoch's state.
 
     The order of images and their augmentation depend on the seed alone, so that two models
     trained with one seed see the same pictures.
 
-    Raises: SettingError: the loss is no longer a number
+    Args: keep: file that holds the run after every epoch. If it is there, and of the same
+            ``settings``, the run goes on from it: the events of its epochs are told again first
+        should_stop: asked at every step; the epoch under way then ends early and still counts
+    Raises: TrainingError: the loss is no longer a number, the device fails or has too little
+            memory, or ``keep`` cannot be written; the model then has its best state so far
     """
-    device = next(model.parameters()).device
-    protocol = find_protocol(config.protocol)
-    labels = torch.tensor(train_split.labels)
-    steps = math.ceil(len(labels) / config.batch_size)
-    optimizer = torch.optim.AdamW(
-        parameter_groups(model, weight_decay=config.weight_decay, decays_vectors=False),
-        lr=config.learning_rate,
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: learning_rate_factor(step, steps * config.epochs, config.warmup)
-    )
-    generator = torch.Generator().manual_seed(config.seed)
-    best, best_state, start = (-1.0, 0.0), {}, time.monotonic()
-    for epoch in range(1, config.epochs + 1):
-        model.train()
-        losses = []
-        # Even parts rather than a small last one: batch-norm cannot take a batch of one.
-        order = torch.randperm(len(labels), generator=generator)
-        for step, batch in enumerate(order.tensor_split(steps), 1):
-            pixels = prepare(train_split.images[batch.numpy()], protocol, side_px=config.side_px)
-            images = augment(pixels.to(device), config, generator)
-            loss = loss_of(model(images), labels[batch].to(device), is_multi_label=is_multi_label)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            losses.append(loss.item())
-            _check_finite(losses[-1], epoch, config)
-            yield StepDone(epoch, step, steps, losses[-1])
+    run = _Run.start(model, config)
+    if keep is not None and (found := load_run(keep, settings=settings)):
+        run.load(*found)
+        yield from run.history
+    learner = _Learner(run, train_split, val_split, config, is_multi_label)
+    try:
+        while run.epoch < config.epochs and not run.stopped:
+            before = take_state(model, run.optimizer) | {"generator": run.generator.get_state()}
+            try:
+                yield from learner.learn(should_stop)
+                done = learner.validate()
+            except (RuntimeError, MemoryError) as error:
+                run.halve(before, error)
+                yield BatchHalved(run.epoch + 1, run.batch_size)
+                continue
+            run.history.append(done)
+            if keep is not None:
+                facts = run.facts() | {"epochs": config.epochs}
+                save_run(keep, run.tensors(), facts, settings=settings)
+            yield done
+    finally:
+        if run.best_state:
+            model.load_state_dict(run.best_state)
         model.eval()
-        found = classify(
-            model,
-            val_split.images,
-            protocol,
-            side_px=config.side_px,
-            angle_deg=0.0,
-            is_multi_label=is_multi_label,
-        )
-        accuracy = float((decide(found, is_multi_label=is_multi_label) == val_split.labels).mean())
-        val_loss = negative_log_likelihood(found, val_split.labels)
-        _check_finite(val_loss, epoch, config)
-        is_best = (accuracy, -val_loss) > best
+
+
+@dataclass(slots=True)
+class _Run:
+    """What one epoch hands to the next."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    generator: torch.Generator
+    batch_size: int
+    history: list[EpochDone] = field(default_factory=list)
+    best: tuple[float, float] = (-1.0, 0.0)
+    best_state: dict[str, Tensor] = field(default_factory=dict)
+    losses: list[float] = field(default_factory=list)  # of the epoch under way
+    stopped: bool = False
+    since: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def start(cls, model: nn.Module, config: TrainConfig) -> "_Run":
+        groups = parameter_groups(model, weight_decay=config.weight_decay, decays_vectors=False)
+        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
+        generator = torch.Generator().manual_seed(config.seed)
+        return cls(model, optimizer, generator, config.batch_size)
+
+    @property
+    def epoch(self) -> int:
+        return len(self.history)
+
+    def tensors(self) -> dict[str, Tensor]:
+        best = {f"best.{name}": value for name, value in self.best_state.items()}
+        now = take_state(self.model, self.optimizer)
+        return now | best | {"generator": self.generator.get_state()}
+
+    def facts(self) -> dict[str, object]:
+        history = [asdict(event) for event in self.history]
+        return {"batch_size": self.batch_size, "best": self.best, "history": history}
+
+    def load(self, tensors: dict[str, Tensor], facts: dict) -> None:
+        self.restore(tensors)
+        device = next(self.model.parameters()).device
+        self.best_state = {n: v.to(device) for n, v in part_of(tensors, "best").items()}
+        self.batch_size, self.best = facts["batch_size"], tuple(facts["best"])
+        self.history = [EpochDone(**event) for event in facts["history"]]
+        if self.history:
+            self.since -= self.history[-1].seconds
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        put_state(tensors, self.model, self.optimizer)
+        self.generator.set_state(tensors["generator"])
+
+    def halve(self, before: dict[str, Tensor], error: Exception) -> None:
+        """Go back to where the epoch began, with half the batch, if memory was what lacked."""
+        if not _is_out_of_memory(error):
+            if "CUDA" in str(error) or isinstance(error, torch.AcceleratorError):
+                raise TrainingError(
+                    "the GPU stopped working in epoch "
+                    f"{self.epoch + 1}; start the run again, which goes on from the epoch before"
+                ) from error
+            raise error
+        if self.batch_size // 2 < LEAST_BATCH:
+            raise TrainingError(
+                f"memory is too small even for batches of {self.batch_size} images; choose a "
+                "smaller width or side"
+            ) from error
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self.restore(before)
+        self.batch_size //= 2
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # A CPU's allocator raises a plain RuntimeError.
+    kinds = (torch.OutOfMemoryError, MemoryError)
+    return isinstance(error, kinds) or "t allocate memory" in str(error)
+
+
+class _Learner:
+    """The images of one run, and what is done with them."""
+
+    def __init__(
+        self,
+        run: _Run,
+        train_split: Split,
+        val_split: Split,
+        config: TrainConfig,
+        is_multi_label: bool,
+    ):
+        self.run, self.config, self.is_multi_label = run, config, is_multi_label
+        self.device = next(run.model.parameters()).device
+        self.protocol = find_protocol(config.protocol)
+        self.images = hold(train_split.images, self.device)
+        self.labels = torch.tensor(train_split.labels).to(self.device)
+        self.val_images, self.val_labels = hold(val_split.images, self.device), val_split.labels
+
+    def learn(self, should_stop: Callable[[], bool]) -> Iterator[StepDone]:
+        """Pass over the training images once."""
+        run, config = self.run, self.config
+        run.model.train()
+        run.losses = []
+        steps = math.ceil(len(self.labels) / run.batch_size)
+        total = steps * config.epochs
+        # Even parts rather than a small last one: batch-norm cannot take a batch of one.
+        order = torch.randperm(len(self.labels), generator=run.generator)
+        for step, batch in enumerate(order.tensor_split(steps), 1):
+            factor = learning_rate_factor(run.epoch * steps + step - 1, total, config.warmup)
+            for group in run.optimizer.param_groups:
+                group["lr"] = config.learning_rate * factor
+            pixels = prepare(select(self.images, batch), self.protocol, side_px=config.side_px).to(
+                self.device
+            )
+            run.losses.append(self._step(augment(pixels, config, run.generator), batch))
+            self._check_finite(run.losses[-1])
+            yield StepDone(run.epoch + 1, step, steps, run.losses[-1])
+            if should_stop():
+                run.stopped = True
+                return
+
+    def _step(self, images: Tensor, batch: Tensor) -> float:
+        # On a GPU in bfloat16 and channels-last, which its tensor cores want.
+        is_gpu = self.device.type == "cuda"
+        layout = torch.channels_last if is_gpu else torch.contiguous_format
+        with torch.autocast("cuda", dtype=torch.bfloat16, enabled=is_gpu):
+            logits = self.run.model(images.to(memory_format=layout))
+        labels = self.labels[batch.to(self.device)]
+        loss = loss_of(logits.float(), labels, is_multi_label=self.is_multi_label)
+        self.run.optimizer.zero_grad()
+        loss.backward()
+        self.run.optimizer.step()
+        return loss.item()
+
+    def validate(self) -> EpochDone:
+        """Look at the validation images, and keep the state if they never fared better."""
+        run = self.run
+        run.model.eval()
+        upright, *turned = (self._answers(angle) for angle in (0.0, *TURNED_DEG))
+        accuracy, loss = self._accuracy(upright), negative_log_likelihood(upright, self.val_labels)
+        self._check_finite(loss)
+        is_best = (accuracy, -loss) > run.best
         if is_best:
-            best, best_state = (accuracy, -val_loss), copy.deepcopy(model.state_dict())
-        yield EpochDone(
-            epoch, float(np.mean(losses)), accuracy, val_loss, is_best, time.monotonic() - start
+            run.best = (accuracy, -loss)
+            run.best_state = {
+                name: value.detach().clone(memory_format=torch.contiguous_format)
+                for name, value in run.model.state_dict().items()
+            }
+        return EpochDone(
+            run.epoch + 1,
+            float(np.mean(run.losses)),
+            accuracy,
+            float(np.mean([self._accuracy(found) for found in turned])),
+            loss,
+            is_best,
+            time.monotonic() - run.since,
         )
-    model.load_state_dict(best_state)
-    model.eval()
+
+    def _answers(self, angle_deg: float) -> np.ndarray:
+        return classify(
+            self.run.model,
+            self.val_images,
+            self.protocol,
+            side_px=self.config.side_px,
+            angle_deg=angle_deg,
+            is_multi_label=self.is_multi_label,
+            batch_size=2 * self.run.batch_size,  # without gradients there is room
+        )
+
+    def _accuracy(self, found: np.ndarray) -> float:
+        decided = decide(found, is_multi_label=self.is_multi_label)
+        return float((decided == self.val_labels).mean())
+
+    def _check_finite(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss became {loss} in epoch {self.run.epoch + 1}; try a lower learning rate "
+                f"than {self.config.learning_rate}"
+            )
 
 
-def _check_finite(loss: float, epoch: int, config: TrainConfig) -> None:
-    if not math.isfinite(loss):
-        raise SettingError(
-            f"the loss became {loss} in epoch {epoch}; try a lower learning rate than "
-            f"{config.learning_rate}"
-        )
+def hold(images: np.ndarray, device: torch.device) -> np.ndarray | Tensor:
+    """Bring all images to a GPU at once, if they take at most half of what it has free."""
+    if device.type != "cuda" or images.nbytes > _MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]:
+        return images
+    return torch.tensor(images).to(device)
+
+
+def select(images: np.ndarray | Tensor, batch: Tensor) -> np.ndarray | Tensor:
+    """Pick images by their indices, wherever they are."""
+    if isinstance(images, np.ndarray):
+        return images[batch.numpy()]
+    return images[batch.to(images.device)]
 
 
 def learning_rate_factor(step: int, total: int, warmup: float) -> float:
@@ -180,32 +318,3 @@ def negative_log_likelihood(probability: np.ndarray, labels: np.ndarray) -> floa
     if labels.ndim == 2:
         return float(-(labels * np.log(p) + (1 - labels) * np.log1p(-p)).mean())
     return float(-np.log(p[np.arange(len(p)), labels]).mean())
-
-
-def augment(
-    pixels: Float[Tensor, "B C S S"], config: TrainConfig, generator: torch.Generator
-) -> Float[Tensor, "B C S S"]:
-    """Scale, shift, light, perhaps turn and mask a whole batch, each image its own way; normalise.
-
-    All random numbers are drawn in any case, so that the models of a comparison get the same ones.
-    """
-    batch, _, side, _ = pixels.shape
-    draw = torch.rand(batch, 7, generator=generator).to(pixels.device)
-    signed = 2 * draw - 1
-    angle = 2 * math.pi * draw[:, 0] * float(config.rotate)
-    zoom = 1 + config.scale * signed[:, 1]
-    cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
-    shift = 2 * config.shift * signed[:, 2:4]  # the grid spans 2 across the image
-    theta = torch.stack(
-        [torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)], 1
-    )
-    grid = F.affine_grid(theta, list(pixels.shape), align_corners=False)
-    moved = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    contrast = 1 + config.jitter * signed[:, 4, None, None, None]
-    brightness = config.jitter * signed[:, 5, None, None, None]
-    lit = ((moved - 0.5) * contrast + 0.5 + brightness).clamp(0, 1)
-    # What came from outside becomes 0 after normalising, as when a protocol turns an image.
-    inside = F.grid_sample(torch.ones_like(pixels[:, :1]), grid, align_corners=False)
-    masked = (draw[:, 6] < config.mask_rate)[:, None, None, None]
-    inside = inside * torch.where(masked, soft_disc(side).to(pixels), torch.ones_like(inside))
-    return (lit - MEAN) / STD * inside

@@ -11,7 +11,8 @@ FLOORS = [
     {"transposed", "gmr", "pooling"}, {"resnet", "projection", "obstacles", "invariance"},
     {"unet", "comparison", "diagnosis", "listening", "report"}, {"models", "data", "protocols"},
     {"checkpoints", "evaluation", "explanation", "conversion", "inspection", "authors"},
-    {"training", "statistics"}, {"studies"}, {"__main__"},
+    {"settings", "statistics", "runstate"}, {"augmentation"}, {"training"}, {"studies"},
+    {"__main__"},
 ]  # fmt: skip
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 SRE = sorted(ROOT.glob("sre/**/*.py"))

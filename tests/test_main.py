@@ -16,7 +16,7 @@ from sre.data.table import find_dataset
 from sre.evaluation import evaluate_angles, summarise
 from sre.protocols import find_protocol
 from sre.report import EquivarianceReport
-from sre.training import TrainConfig
+from sre.settings import TrainConfig
 from tests.data.files import breast
 from tests.networks import write_checkpoint
 
@@ -233,8 +233,12 @@ def test_an_interrupted_run_says_so(capsys, monkeypatch, folder, tmp_path):
     monkeypatch.setattr("sre.studies.train_run.save_checkpoint", interrupt)
     command = ["train", "breastmnist", "resnet18", *SMALL, "--data-dir", str(folder)]
     assert main([*command, "--output", str(tmp_path)]) == 130
-    assert capsys.readouterr().err.endswith("stopped before the end\n")
-    assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr().err.endswith("goes on when the command is given again\n")
+    [kept] = tmp_path.iterdir()
+    assert kept.suffix == ".unfinished"
+    monkeypatch.undo()
+    assert main([*command, "--output", str(tmp_path)]) == 0
+    assert [p.name for p in tmp_path.iterdir()] == ["breastmnist-resnet18-w1.safetensors"]
 
 
 def test_who_reads_no_further_is_left_in_peace(monkeypatch, capsys, tmp_path):

@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -11,10 +11,16 @@ from typing import Any
 
 import torch
 
-from sre.checkpoints import CheckpointCard, check_writable, load_checkpoint, save_checkpoint
+from sre.checkpoints import (
+    CheckpointCard,
+    check_writable,
+    load_card,
+    load_checkpoint,
+    save_checkpoint,
+)
 from sre.data.store import file_md5, load_split
 from sre.data.table import find_dataset
-from sre.errors import SettingError
+from sre.errors import CheckpointError, SettingError, TrainingError
 from sre.evaluation import ANGLES_DEG, FEW_ANGLES_DEG, evaluate_angles, summarise
 from sre.models import (
     CLASSIFIERS,
@@ -25,7 +31,22 @@ from sre.models import (
 )
 from sre.protocols import find_protocol
 from sre.resnet import ResNet
-from sre.training import EpochDone, StepDone, TrainConfig, train
+from sre.runstate import load_facts
+from sre.settings import TrainConfig
+from sre.studies.estimate import Estimate, estimate_run
+from sre.training import BatchHalved, EpochDone, StepDone, train
+
+MOST_MINUTES = 7 * 24 * 60
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What is about to be trained; with a budget, as many epochs as are likely to fit."""
+
+    epochs: int
+    parameters: int
+    multiply_adds: int  # of one image
+    estimate: Estimate | None  # None without a budget, or where an unfinished run goes on
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +66,7 @@ class Saved:
     card: CheckpointCard
 
 
-Event = StepDone | EpochDone | Evaluating | Saved
+Event = Planned | StepDone | EpochDone | BatchHalved | Evaluating | Saved
 
 
 def run_training(
@@ -54,20 +75,32 @@ def run_training(
     *,
     config: TrainConfig,
     width: int,
-    kernel_sizes: tuple[int, ...],
+    kernel_sizes: tuple[int, ...] = (9, 9, 5, 5),
     data_dir: Path,
     output: Path,
     device: str,
     command: str,
+    budget_s: float | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Event]:
     """Train, choose the epoch on validation images, write the checkpoint, evaluate the file.
 
     The figures of the card are those of the file: it is read back, half precision and all, before
-    it is evaluated. ``output`` is a folder, in which the file gets its usual name, or a file.
+    it is evaluated. What is unfinished lies beside it, and the same call goes on from there.
 
+    Args: output: a file, or a folder in which the checkpoint gets its usual name, with the run's
+            fingerprint if another run's has that already
+        budget_s: of training; fewer epochs than ``config`` says are planned if need be
+        should_stop: asked at every step; what is best so far is then kept and evaluated
     Raises: SREError: the data set is not on disk, has volumes, a setting is out of range, or the
-        output cannot be written; all of these before training begins
+        output cannot be written or is another run's; all of these before training begins
+        TrainingError: training broke off; the best epoch so far, if any, is in the output
     """
+    if budget_s is not None and not 1 <= budget_s <= 60 * MOST_MINUTES:
+        raise SettingError(
+            f"the budget must be from 1 second to {MOST_MINUTES} minutes, got {budget_s:g} "
+            "seconds; try 2 minutes"
+        )
     entry = find_dataset(dataset)
     if entry.dimensions != 2:
         raise SettingError(
@@ -112,18 +145,49 @@ def run_training(
         versions={name: version(name) for name in ("torch", "numpy", "safetensors")}
         | {"python": platform.python_version()},
     )
-    path = output if output.suffix == ".safetensors" else output / card.file_name
-    check_writable(path)
+    settings = card.fingerprint if budget_s is None else f"{card.fingerprint}-{budget_s:g}s"
+    check_writable(_place(output, card))
+    keep = _folder(output) / f"{card.dataset}-{card.model}-{settings}.unfinished"
     model = model.to(device)
-    start, best_epoch = time.monotonic(), 0
-    for event in train(
-        model, splits["train"], splits["val"], config=config, is_multi_label=entry.is_multi_label
-    ):
-        if isinstance(event, EpochDone) and event.is_best:
-            best_epoch = event.epoch
-        yield event
-    card = replace(card, best_epoch=best_epoch, seconds=round(time.monotonic() - start, 1))
-    save_checkpoint(model, card, path)
+    parts = splits["train"], splits["val"]
+    kept, estimate, began = load_facts(keep, settings=settings), None, time.monotonic()
+    if kept is not None:
+        config = replace(config, epochs=kept["epochs"])
+    elif budget_s is not None:
+        estimate = estimate_run(model, *parts, config=config, is_multi_label=card.is_multi_label)
+        config = replace(config, epochs=estimate.epochs_within(budget_s, most=config.epochs))
+    card = replace(card, config=asdict(config), epochs=config.epochs)
+    yield Planned(config.epochs, card.parameters, card.multiply_adds, estimate)
+
+    def is_over() -> bool:
+        late = budget_s is not None and time.monotonic() - began > budget_s
+        return late or should_stop()
+
+    path = None
+    try:
+        for event in train(
+            model,
+            *parts,
+            config=config,
+            is_multi_label=card.is_multi_label,
+            keep=keep,
+            settings=settings,
+            should_stop=is_over,
+        ):
+            if isinstance(event, EpochDone):
+                best = event.epoch if event.is_best else card.best_epoch
+                card = replace(card, best_epoch=best, seconds=round(event.seconds, 1))
+            yield event
+        path = _place(output, card)
+        save_checkpoint(model, card, path)
+    except TrainingError as error:
+        if not card.best_epoch:
+            raise
+        path = _place(output, card)
+        save_checkpoint(model, card, path)
+        raise TrainingError(
+            f"{error}; epoch {card.best_epoch}, the best so far, is kept in {path.name}"
+        ) from error
     saved, _ = load_checkpoint(path, device=device)
     figures: dict[str, Any] = {}
     for name, split, angles in (
@@ -145,7 +209,33 @@ def run_training(
         figures[name] = summarise(done)
     card = replace(card, **figures)
     save_checkpoint(saved, card, path)
+    keep.unlink(missing_ok=True)
     yield Saved(path, card)
+
+
+def _folder(output: Path) -> Path:
+    return output.parent if output.suffix == ".safetensors" else output
+
+
+def _place(output: Path, card: CheckpointCard) -> Path:
+    """Find the file's name: in a folder one that no other run's checkpoint has."""
+    if output.suffix == ".safetensors":
+        if _is_free(output, card):
+            return output
+        raise CheckpointError(
+            f"{output.name} is the checkpoint of another run; name another file or delete it"
+        )
+    stem = card.file_name.removesuffix(".safetensors")
+    names = [stem, *(f"{stem}-{card.fingerprint}{n}" for n in ("", *range(-2, -1000, -1)))]
+    return next(p for n in names if _is_free(p := output / f"{n}.safetensors", card))
+
+
+def _is_free(path: Path, card: CheckpointCard) -> bool:
+    # A run that is repeated replaces its own checkpoint.
+    try:
+        return not path.exists() or load_card(path).fingerprint == card.fingerprint
+    except CheckpointError:
+        return False
 
 
 def _device_name(device: str) -> str:
