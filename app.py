@@ -17,7 +17,6 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 HOME = Path.home() / ".cache" / "sre-lab"
 CHECKPOINTS = Path(__file__).resolve().parent / "checkpoints"
-KEEP_FILES_S = 3600  # of what passes through Gradio
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +158,9 @@ def main(arguments: list[str]) -> None:
     options = read_options(arguments)
     # After the options: a refusal must not wait for seconds.
     importlib.import_module("pages.startup").import_gradio()
-    gr, lab, theme, backend = (
-        importlib.import_module(name)
-        for name in ("gradio", "pages.lab", "pages.theme", "pages.backend")
+    site, component, lab, theme, backend = (
+        importlib.import_module(f"pages.{name}")
+        for name in ("site", "component", "lab", "theme", "backend")
     )
     late_lab = backend.LateLab(
         data_dir=options.data_dir,
@@ -169,15 +168,12 @@ def main(arguments: list[str]) -> None:
         checkpoints_dir=CHECKPOINTS,
         device=options.device,
     )
-    with gr.Blocks(
-        title="SRE Lab", analytics_enabled=False, delete_cache=(KEEP_FILES_S, KEEP_FILES_S)
-    ) as page:
-        lab.build(late_lab)
+    page = site.build_site(late_lab)
     page.launch(
         server_name=options.host,
         server_port=options.port,
         theme=theme.make_theme(),
-        head=lab.head(),
+        head=component.head(),
         prevent_thread_lock=True,
         quiet=True,
         ssr_mode=False,

@@ -4,47 +4,33 @@ The page is one custom component. Its picture of 72 angles is fetched once (a bu
 painted in the browser, because a round trip per tick cannot keep up with a hand on the slider.
 """
 
-import functools
 import html
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.data_classes import DataWithFiles
 
-from sre.errors import Dropped, SettingError, SREError
+from pages.component import Reply, asset, fields, join_scripts, replying
+from sre.errors import SettingError, SREError
 
-ASSETS = Path(__file__).parent.parent / "assets" / "lab"
-# Joined in this order into one function body, which is what `js_on_load` takes; later files use
-# earlier ones. Modules would need a served folder, and so a path that Gradio must hand out.
+# Later files use earlier ones.
 SCRIPTS = (
-    "dom.js",
-    "talk.js",
-    "colour.js",
-    "sheets.js",
-    "turn.js",
-    "address.js",
-    "charts.js",
-    "board.js",
-    "dial.js",
-    "datasets.js",
-    "gallery.js",
-    "words.js",
-    "main.js",
+    "shared/dom.js",
+    "shared/talk.js",
+    "shared/colour.js",
+    "lab/sheets.js",
+    "lab/turn.js",
+    "lab/address.js",
+    "lab/charts.js",
+    "lab/board.js",
+    "lab/dial.js",
+    "lab/datasets.js",
+    "lab/gallery.js",
+    "lab/words.js",
+    "lab/main.js",
 )
 UPLOAD_LIMIT = "20mb"  # also in main.js, where a larger file is refused before it is sent
-Reply = dict[str, Any]
-
-
-def script() -> str:
-    """The page's JavaScript, as one function body."""
-    return "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS)
-
-
-def head() -> str:
-    """The page's style sheet, for the head: `css=` would scope every rule and break `:is(a, b)`."""
-    return f"<style>\n{(ASSETS / 'lab.css').read_text(encoding='utf-8')}</style>"
 
 
 def build(lab: Callable[[], Any]) -> None:
@@ -53,8 +39,8 @@ def build(lab: Callable[[], Any]) -> None:
     Args: lab: gives the `sre.studies.lab.Lab`; called when a visitor first asks for something
     """
     gr.HTML(
-        html_template=(ASSETS / "lab.html").read_text(encoding="utf-8"),
-        js_on_load=script(),
+        html_template=asset("lab/lab.html"),
+        js_on_load=join_scripts(SCRIPTS),
         apply_default_css=False,
         elem_id="lab",
         server_functions=server_functions(lab),
@@ -106,32 +92,6 @@ def server_functions(lab: Callable[[], Any]) -> list[Callable[[Any], Reply]]:
         start_download,
         get_download,
     ]
-
-
-def fields(request: Any, *names: str) -> list[Any]:
-    """Values of a request, in order: anyone may send one, so that nothing is taken for granted.
-
-    Raises: SettingError: it lacks one, or is no object at all
-    """
-    missing = [n for n in names if n not in request] if isinstance(request, dict) else list(names)
-    if missing:
-        raise SettingError(f"the request lacks {', '.join(missing)}; reload the page")
-    return [request[name] for name in names]
-
-
-def replying(function: Callable[[Any], Reply]) -> Callable[[Any], Reply]:
-    """Turn what a visitor can cause into a reply that the page can show."""
-
-    @functools.wraps(function)
-    def reply(request: Any) -> Reply:
-        try:
-            return function(request)
-        except Dropped:
-            return {"dropped": True}
-        except SREError as error:
-            return {"error": str(error)}
-
-    return reply
 
 
 def orbit_endpoint(lab: Callable[[], Any]) -> Callable[..., Reply]:

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import gradio as gr
 import pytest
 import torch
 from playwright.sync_api import Browser, Page, Request, sync_playwright
 
-from pages import lab, theme
+from pages import component, lab, theme
 from pages.backend import LateLab
+from pages.site import build_site
 from sre.checkpoints import CheckpointCard, save_checkpoint
 from sre.data.table import find_dataset
 from sre.models import build_model
@@ -79,15 +79,14 @@ def _save_untrained(folder: Path, dataset: str, model: str, rotates: bool) -> No
 @pytest.fixture(scope="session")
 def server(late_lab: LateLab) -> Iterator[str]:
     """The address of the running page."""
-    with gr.Blocks(title="SRE Lab", analytics_enabled=False) as demo:
-        lab.build(late_lab)
+    demo = build_site(late_lab)
     _, address, _ = demo.launch(
         prevent_thread_lock=True,
         quiet=True,
         ssr_mode=False,
         run_history=False,
         theme=theme.make_theme(),
-        head=lab.head(),
+        head=component.head(),
         max_file_size=lab.UPLOAD_LIMIT,
     )
     yield address

@@ -13,6 +13,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from pages import lab
+from pages.component import replying
 from pages.startup import import_gradio
 from sre.errors import Dropped
 
@@ -94,7 +95,7 @@ def test_bad_request_gets_a_sentence(functions, name, request_, said):
 
 
 def test_dropped_request_is_no_error():
-    @lab.replying
+    @replying
     def give_up(request):
         raise Dropped("nobody waits")
 
@@ -102,7 +103,7 @@ def test_dropped_request_is_no_error():
 
 
 def test_bug_is_not_hidden():
-    @lab.replying
+    @replying
     def fail(request):
         raise RuntimeError("a bug")
 

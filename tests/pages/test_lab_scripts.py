@@ -4,14 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from pages.lab import ASSETS, SCRIPTS, head, script
+from pages.component import ASSETS, STYLES, asset, head, join_scripts
+from pages.lab import SCRIPTS
 from sre.symmetry import disc_mask, rotate
 
 pytestmark = pytest.mark.browser
-
-
-def library(*names: str) -> str:
-    return "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in names)
 
 
 @pytest.fixture
@@ -25,7 +22,7 @@ def tab(browser):
 def test_turns_like_the_library(tab, side, angle):
     values = np.random.default_rng(side).integers(0, 256, (side, side))
     found = tab.evaluate(
-        f"([values, side, angle]) => {{ {library('turn.js')}"
+        f"([values, side, angle]) => {{ {asset('lab/turn.js')}"
         " const out = new Float32Array(side * side); turnTile(values, 0, side, angle, out);"
         " return [...out]; }",
         [values.ravel().tolist(), side, angle],
@@ -39,7 +36,7 @@ def test_turns_like_the_library(tab, side, angle):
 @pytest.mark.parametrize("side", [4, 7, 14, 28])
 def test_masks_like_the_library(tab, side):
     inside = tab.evaluate(
-        f"(side) => {{ {library('turn.js')} return [...turnTable(side, 0).inside]; }}", side
+        f"(side) => {{ {asset('lab/turn.js')} return [...turnTable(side, 0).inside]; }}", side
     )
     assert np.array_equal(np.reshape(inside, (side, side)), disc_mask(side, side).numpy())
 
@@ -55,14 +52,15 @@ def test_masks_like_the_library(tab, side):
     ],
 )  # fmt: skip
 def test_numbers_in_words(tab, expression, words):
-    assert tab.evaluate(f"() => {{ {library('dom.js')} return {expression}; }}") == words
+    assert tab.evaluate(f"() => {{ {asset('shared/dom.js')} return {expression}; }}") == words
 
 
 def test_every_script_is_used_and_every_asset_a_script_or_style():
-    assert {path.name for path in ASSETS.iterdir()} == {*SCRIPTS, "lab.html", "lab.css"}
+    files = {path.relative_to(ASSETS).as_posix() for path in ASSETS.rglob("*.*")}
+    assert files == {*SCRIPTS, *STYLES, "lab/lab.html"}
 
 
 def test_nothing_on_the_page_points_elsewhere():
-    text = script() + head() + library("lab.html")
+    text = join_scripts(SCRIPTS) + head() + asset("lab/lab.html")
     assert "http" not in text.replace("http://www.w3.org/2000/svg", "")
     assert "innerHTML" not in text

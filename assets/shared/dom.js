@@ -1,6 +1,6 @@
 "use strict";
-// Small helpers. The files of this folder are joined into one function body by pages/lab.py, in the
-// order given there, so a plain declaration here is visible in the files after it and nowhere else.
+// Small helpers. A page's files are joined into one function body by pages/component.py, in the order
+// that the page gives, so a plain declaration here is visible in the files after it and nowhere else.
 // Text from people or files only ever goes in through textContent.
 
 const SVG_NAMESPACE = "http://www.w3.org/2000/svg";

@@ -1,0 +1,19 @@
+"""All pages of the app, at their addresses."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from pages import lab
+
+KEEP_FILES_S = 3600  # of what passes through Gradio
+
+
+def build_site(late_lab: Callable[[], Any]) -> gr.Blocks:
+    """Make the app; its pages come up without what stands behind them, which takes seconds."""
+    with gr.Blocks(
+        title="SRE Lab", analytics_enabled=False, delete_cache=(KEEP_FILES_S, KEEP_FILES_S)
+    ) as site:
+        lab.build(late_lab)
+    return site
