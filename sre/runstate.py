@@ -35,10 +35,14 @@ def put_state(
 ) -> None:
     """Bring a model and its optimiser back to where ``take_state`` found them."""
     model.load_state_dict(part_of(state, "model"))
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     moments: dict[int, dict[str, Tensor]] = {}
     for name, value in part_of(state, "optimizer").items():
         number, of = name.split(".")
-        moments.setdefault(int(number), {})[of] = value.clone()  # the step counts in place
+        like = parameters[int(number)]
+        # Laid out as the weights are: fused optimisers take both in the order of memory.
+        alike = torch.empty_like(like, dtype=value.dtype) if value.shape == like.shape else value
+        moments.setdefault(int(number), {})[of] = alike.copy_(value).detach()
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": moments, "param_groups": groups})
 

@@ -123,7 +123,8 @@ class _Run:
     @classmethod
     def start(cls, model: nn.Module, config: TrainConfig) -> "_Run":
         groups = parameter_groups(model, weight_decay=config.weight_decay, decays_vectors=False)
-        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
+        fused = next(model.parameters()).device.type in ("cpu", "cuda")
+        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=fused)
         generator = torch.Generator().manual_seed(config.seed)
         return cls(model, optimizer, generator, config.batch_size)
 

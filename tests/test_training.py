@@ -1,9 +1,11 @@
 from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from safetensors.torch import save_file
 from torch import nn
 
 from sre.augmentation import augment
@@ -14,6 +16,7 @@ from sre.protocols import find_protocol, present, soft_disc
 from sre.settings import TrainConfig
 from sre.training import (
     TURNED_DEG,
+    BatchHalved,
     EpochDone,
     StepDone,
     learning_rate_factor,
@@ -242,6 +245,146 @@ def test_many_labels_at_once_are_learned():
     events = run(small_model(), config, train_split=split, val_split=split, is_multi_label=True)
     assert events[-1].val_accuracy > 0.95
     assert events[-1].val_loss < 0.3
+
+
+# Breaking off and going on
+
+
+def state_of(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("name", ["sre_resnet18", "gmr_resnet18", "resnet18"])
+@pytest.mark.parametrize("steps", [4, 7])
+def test_a_run_that_broke_off_goes_on_to_the_same_weights(tmp_path, name, steps):
+    config, keep = replace(QUICK, epochs=4), tmp_path / "run.unfinished"
+    card = replace(CARD, model=name, classes=("a", "b"), width=1)
+    unbroken, broken, resumed = (tiny_network(card) for _ in range(3))
+    for parameter in resumed.parameters():
+        nn.init.zeros_(parameter)  # everything must come from the file
+    whole = run(unbroken, config)
+    first = train(
+        broken, halves(10), halves(6, seed=1), config=config, is_multi_label=False, keep=keep
+    )
+    told = [next(first) for _ in range(steps)]
+    first.close()
+    rest = run(resumed, config, keep=keep)
+    epochs = [[e for e in events if isinstance(e, EpochDone)] for events in (told, rest, whole)]
+    assert rest[: len(epochs[0])] == epochs[0]  # told again
+    timeless = [[replace(e, seconds=0.0) for e in events] for events in epochs[1:]]
+    assert timeless[0] == timeless[1]
+    assert rest[-1].seconds > 0
+    again = state_of(resumed)
+    assert all(torch.equal(value, again[n]) for n, value in unbroken.state_dict().items())
+
+
+def test_a_finished_run_tells_its_epochs_and_brings_its_best_state(tmp_path):
+    keep = tmp_path / "run.unfinished"
+    one, other = small_model(), small_model()
+    whole = run(one, QUICK, keep=keep)
+    assert run(other, QUICK, keep=keep) == [e for e in whole if isinstance(e, EpochDone)]
+    again = state_of(other)
+    assert all(torch.equal(value, again[n]) for n, value in one.state_dict().items())
+
+
+@pytest.mark.parametrize("fault", ["settings", "damaged", "format"])
+def test_what_is_no_such_run_is_begun_anew(tmp_path, fault):
+    keep = tmp_path / "run.unfinished"
+    run(small_model(), QUICK, keep=keep, settings="a")
+    if fault == "damaged":
+        keep.write_bytes(keep.read_bytes()[:-100])
+    if fault == "format":
+        save_file({}, keep, metadata={"format": "99", "settings": "a"})
+    settings = "b" if fault == "settings" else "a"
+    events = run(small_model(), QUICK, keep=keep, settings=settings)
+    assert isinstance(events[0], StepDone)
+
+
+def test_a_file_that_cannot_be_written_ends_the_run_in_a_sentence(tmp_path, monkeypatch):
+    keep, model, kept = tmp_path / "run.unfinished", small_model(), []
+    written = iter([True, False])
+
+    def fill(tensors, path, **settings):
+        if not next(written):
+            Path(path).write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        save_file(tensors, path, **settings)
+        kept.append(state_of(model))
+
+    monkeypatch.setattr("sre.runstate.save_file", fill)
+    message = (
+        r"^cannot write run.unfinished \(No space left on device\); free some space and start the "
+        r"run again, which goes on from the last epoch that was written$"
+    )
+    with pytest.raises(TrainingError, match=message):
+        run(model, replace(QUICK, epochs=3), keep=keep)
+    assert [p.name for p in tmp_path.iterdir()] == ["run.unfinished"]  # the first epoch's, whole
+    monkeypatch.undo()
+    assert isinstance(run(small_model(), replace(QUICK, epochs=3), keep=keep)[0], EpochDone)
+
+
+def test_stopping_ends_the_epoch_early_and_keeps_the_best():
+    model = small_model()
+    events = run(model, replace(QUICK, epochs=5), should_stop=iter([False] * 4 + [True]).__next__)
+    assert [type(e).__name__ for e in events] == ["StepDone"] * 3 + ["EpochDone"] + [
+        "StepDone", "StepDone", "EpochDone",
+    ]  # fmt: skip
+    assert not model.training
+
+
+class Greedy(nn.Module):
+    """Wants more memory than there is for batches above a size; fails as devices do."""
+
+    def __init__(self, most: int, error: Exception):
+        super().__init__()
+        self.model, self.most, self.error = small_model(), most, error
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training and len(x) > self.most:
+            self.model[1].weight.data.fill_(0)  # what half a step leaves behind must not stay
+            raise self.error
+        return self.model(x)
+
+
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda e: type(e).__name__)
+def test_batches_are_halved_when_memory_runs_out(error):
+    model = Greedy(5, error)
+    events = run(model, replace(QUICK, batch_size=20), train_split=halves(20))
+    told = [e for e in events if not isinstance(e, StepDone)]
+    assert told[:2] == [BatchHalved(1, 10), BatchHalved(1, 5)]
+    assert [e.steps for e in events if isinstance(e, StepDone)] == [4] * 8
+    # What half an epoch did is undone: the same as with small batches from the start.
+    same = Greedy(5, error)
+    run(same, replace(QUICK, batch_size=5), train_split=halves(20))
+    again = state_of(same)
+    assert all(torch.equal(value, again[n]) for n, value in model.state_dict().items())
+
+
+def test_memory_that_is_too_small_for_any_batch_is_said():
+    message = "^memory is too small even for batches of 2 images; choose a smaller width or side$"
+    with pytest.raises(TrainingError, match=message):
+        run(Greedy(1, MemoryError()), QUICK)
+
+
+def test_a_lost_gpu_is_said():
+    message = (
+        "^the GPU stopped working in epoch 1; start the run again, which goes on from the epoch "
+        "before$"
+    )
+    with pytest.raises(TrainingError, match=message):
+        run(Greedy(1, RuntimeError("CUDA error: unspecified launch failure")), QUICK)
+
+
+def test_a_bug_is_not_hidden():
+    with pytest.raises(RuntimeError, match=r"^a bug$"):
+        run(Greedy(1, RuntimeError("a bug")), QUICK)
 
 
 # Its parts
