@@ -179,6 +179,11 @@ def make_parser() -> argparse.ArgumentParser:
     rate.add_argument("--split", default="test", help="test, or val for choosing by")
     rate.add_argument("--step-deg", type=float, default=10.0, help="from one angle to the next")
     rate.add_argument("--resamples", type=int, default=RESAMPLES, help="bootstrap samples")
+    rate.add_argument(
+        "--average-rotations", type=int, default=1,
+        help="also each network's average over so many rotations, such as 8, at as many times its "
+        "cost; 1: none",
+    )  # fmt: skip
     rate.add_argument("--output", type=Path, help="a .json or .csv file for everything found")
     rate.add_argument(
         "--keep-dir", type=Path, default=Path.home() / ".cache" / "sre-lab" / "answers",
@@ -347,15 +352,16 @@ def _evaluate(args: argparse.Namespace, given: list[str]) -> int:
         split=args.split,
         angles_deg=[args.step_deg * i for i in range(math.ceil(360 / args.step_deg))],
         resamples=args.resamples,
+        average_rotations=args.average_rotations,
         device=args.device,
         keep_dir=args.keep_dir,
     )
     with tqdm(unit="angle", dynamic_ncols=True, delay=0.01) as bar:
         for event in events:
             match event:
-                case Measured(checkpoint, done, total):
+                case Measured(name, done, total):
                     bar.total = total
-                    bar.set_description(checkpoint)
+                    bar.set_description(name)
                     bar.update(done - bar.n)
                 case EvaluationView():
                     view = event
@@ -373,7 +379,8 @@ def _evaluation_table(view: EvaluationView) -> str:
     for model in view.models:
         upright, worst = model.angles[0], model.worst_angle_deg
         lines += [
-            f"{model.checkpoint}: {model.card.parameters:,} parameters",
+            f"{model.name}: {model.card.parameters:,} parameters, "
+            f"{model.multiply_adds:,} multiply-adds an image",
             f"  accuracy upright {percent(upright.accuracy)}, AUC {percent(upright.auc)}",
             f"  mean over {len(model.angles)} angles {percent(model.accuracy_mean)}, "
             f"standard deviation {100 * model.accuracy_spread:.1f}",

@@ -8,7 +8,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = [
     {"__init__", "errors"}, {"symmetry"}, {"bands"}, {"layers"},
-    {"transposed", "gmr", "pooling"}, {"resnet", "projection", "obstacles", "invariance"},
+    {"transposed", "gmr", "pooling", "averaging"},
+    {"resnet", "projection", "obstacles", "invariance"},
     {"unet", "comparison", "diagnosis", "listening", "report"}, {"models", "data", "protocols"},
     {"checkpoints", "evaluation", "explanation", "conversion", "inspection", "authors"},
     {"settings", "statistics", "runstate"}, {"augmentation"}, {"training"}, {"studies"},

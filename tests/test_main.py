@@ -408,8 +408,10 @@ def test_evaluating_prints_figures_with_intervals_and_writes_them(digits, tmp_pa
     found = json.loads((tmp_path / "found.json").read_text())
     assert [angle["angle_deg"] for angle in found["models"][0]["angles"]] == [0, 90, 180, 270]
     assert len(list((tmp_path / "keep").glob("*.npy"))) == 8
-    assert main([*digits, "--output", str(tmp_path / "found.csv")]) == 0
-    assert (tmp_path / "found.csv").read_text().startswith("checkpoint,angle_deg,figure,value,")
+    csv = ["--output", str(tmp_path / "found.csv"), "--average-rotations", "4"]
+    assert main([*digits, *csv]) == 0
+    assert ", mean of 4 rotations: " in capsys.readouterr().out
+    assert (tmp_path / "found.csv").read_text().startswith("network,angle_deg,figure,value,")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from sre.statistics import Interval
 from sre.studies.evaluate_run import EvaluationView, ModelFigures
 
 SUFFIXES = (".json", ".csv")
-_COLUMNS = ("checkpoint", "angle_deg", "figure", "value", "low", "high")
+_COLUMNS = ("network", "angle_deg", "figure", "value", "low", "high")
 
 
 def check_output(path: Path) -> None:
@@ -54,9 +54,9 @@ def rows(view: EvaluationView) -> Iterator[tuple[str, str, str, float, float, fl
     for model in view.models:
         for at in model.angles:
             for name in ("accuracy", "balanced_accuracy", "auc", "consistency"):
-                yield from _row(model.checkpoint, f"{at.angle_deg:g}", name, getattr(at, name))
+                yield from _row(model.name, f"{at.angle_deg:g}", name, getattr(at, name))
         for name in _OVERALL:
-            yield from _row(model.checkpoint, "", name, getattr(model, name))
+            yield from _row(model.name, "", name, getattr(model, name))
     for pair in view.pairs:
         names = f"{pair.first} less {pair.second}"
         yield from _row(names, "0", "accuracy", pair.upright)
@@ -69,10 +69,10 @@ _OVERALL = (
 
 
 def _row(
-    checkpoint: str, angle: str, name: str, found: Interval | None
+    network: str, angle: str, name: str, found: Interval | None
 ) -> Iterator[tuple[str, str, str, float, float, float]]:
     if found is not None:
-        yield checkpoint, angle, name, found.value, found.low, found.high
+        yield network, angle, name, found.value, found.low, found.high
 
 
 def as_json(view: EvaluationView) -> dict[str, object]:
@@ -89,7 +89,7 @@ def _model(model: ModelFigures) -> dict[str, object]:
     card = model.card
     told = {
         "model": card.model, "width": card.width, "rotates_in_training": card.rotates_in_training,
-        "parameters": card.parameters, "multiply_adds": card.multiply_adds, "seed": card.seed,
+        "parameters": card.parameters, "seed": card.seed,
     }  # fmt: skip
     figures = {
         name: asdict(found) if isinstance(found, Interval) else found
@@ -97,7 +97,10 @@ def _model(model: ModelFigures) -> dict[str, object]:
         if (found := getattr(model, name)) is not None
     }
     return {
+        "name": model.name,
         "checkpoint": model.checkpoint,
+        "averaged_rotations": model.rotations,
+        "multiply_adds": model.multiply_adds,
         "card": told,
         **figures,
         "angles": [asdict(angle) for angle in model.angles],

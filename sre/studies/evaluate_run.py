@@ -11,13 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from sre.checkpoints import CheckpointCard, load_checkpoint
+from sre.checkpoints import CheckpointCard
 from sre.data.store import load_split
 from sre.data.table import find_dataset
-from sre.errors import CheckpointError, SettingError
+from sre.errors import SettingError
 from sre.evaluation import ANGLES_DEG, classify, decide
 from sre.protocols import find_protocol
-from sre.resnet import ResNet
 from sre.statistics import (
     Interval,
     areas_under_curve,
@@ -26,6 +25,7 @@ from sre.statistics import (
     interval,
     paired_p_value,
 )
+from sre.studies.contenders import Contender, load_contenders
 
 RESAMPLES = 1000
 # Areas under the curve are sorted anew for every class and angle: fewer samples do.
@@ -36,7 +36,7 @@ AREA_RESAMPLES = 200
 class Measured:
     """One network has answered all images at one angle."""
 
-    checkpoint: str
+    name: str
     done: int
     total: int
 
@@ -55,10 +55,12 @@ class AngleFigures:
 
 @dataclass(frozen=True, slots=True)
 class ModelFigures:
-    """A network over all angles."""
+    """A network over all angles, or its average over rotations of the image."""
 
+    name: str  # unlike all others' of the evaluation
     checkpoint: str
     card: CheckpointCard
+    rotations: int  # that are averaged; 1: the network as it is
     angles: tuple[AngleFigures, ...]
     accuracy_mean: Interval
     accuracy_worst: Interval  # of the angle that is worst in each bootstrap sample
@@ -68,6 +70,11 @@ class ModelFigures:
     auc_mean: Interval
     consistency: Interval
     confusion: np.ndarray  # (angles, K, K): how many of each class got each answer; or (0, K, K)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Give those of one image: an average asks its network once a rotation."""
+        return self.card.multiply_adds * self.rotations
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,17 +105,17 @@ class EvaluationView:
     def headline(self) -> str:
         """Say in words who is best over all angles, and whether that is sure."""
         best, *others = sorted(self.models, key=lambda m: -m.accuracy_mean.value)
-        said = f"{best.checkpoint} is right at {best.accuracy_mean.value:.1%} over all angles"
+        said = f"{best.name} is right at {best.accuracy_mean.value:.1%} over all angles"
         if not others:
             return f"{said}, and at {best.accuracy_worst.value:.1%} at the worst."
         pair = next(p for p in self.pairs if {p.first, p.second} == _names(best, others[0]))
         sure = "more than chance explains" if pair.mean_p < 0.05 else "which may be chance"
         gap = abs(pair.mean.value)
-        return f"{said}, {100 * gap:.1f} points before {others[0].checkpoint}, {sure}."
+        return f"{said}, {100 * gap:.1f} points before {others[0].name}, {sure}."
 
 
 def _names(*models: ModelFigures) -> set[str]:
-    return {model.checkpoint for model in models}
+    return {model.name for model in models}
 
 
 def run_evaluation(
@@ -120,10 +127,14 @@ def run_evaluation(
     split: str = "test",
     angles_deg: Sequence[float] = ANGLES_DEG,
     resamples: int = RESAMPLES,
+    average_rotations: int = 1,
     device: str = "cpu",
     keep_dir: Path | None = None,
 ) -> Iterator[Measured | EvaluationView]:
     """Evaluate networks at every angle; the last event is the view.
+
+    With ``average_rotations`` above 1, each network's average over so many rotations of the image
+    comes after it as a further one (see `sre.averaging`).
 
     What a network answered at an angle is kept in ``keep_dir``, so that an evaluation that was
     broken off goes on where it stopped, and one with another network more costs only that one.
@@ -134,46 +145,37 @@ def run_evaluation(
     entry, chosen = find_dataset(dataset), find_protocol(protocol)
     if entry.dimensions != 2:
         raise SettingError(f"{entry.title} holds volumes; choose a 2-D data set")
-    if not checkpoints:
-        raise CheckpointError(f"no checkpoint of {dataset} was given or found; train one first")
     if not angles_deg or len(set(angles_deg)) < len(angles_deg):
         raise SettingError("give one angle or more, each once; try 0, 10, ..., 350")
     if not 100 <= resamples <= 100_000:
         raise SettingError(f"resamples must be from 100 to 100000, got {resamples}; try 1000")
     if split not in ("val", "test"):
         raise SettingError(f"the split must be val or test, got {split!r}")
-    loaded = [_load(path, entry.classes, device) for path in checkpoints]
+    contenders = load_contenders(
+        checkpoints, entry, chosen, average_rotations=average_rotations, device=device
+    )
     data = load_split(dataset, split, data_dir=data_dir)
     weights = bootstrap_weights(len(data), resamples=resamples)
     fingerprint = hashlib.sha256(data.images.tobytes() + data.labels.tobytes()).hexdigest()
-    total, models, scores = len(checkpoints) * len(angles_deg), [], {}
-    for number, (path, (model, card)) in enumerate(zip(checkpoints, loaded, strict=True)):
+    total, models, scores = len(contenders) * len(angles_deg), [], {}
+    for number, who in enumerate(contenders):
         answers = []
         for i, angle in enumerate(angles_deg):
-            key = f"{_digest(path)}-{fingerprint}-{protocol}-{angle:g}"
+            key = f"{who.digest}-{fingerprint}-{protocol}-{angle:g}"
+            if who.rotations > 1:
+                key += f"-{who.rotations}"
             answer = partial(
-                classify, model, data.images, chosen, side_px=card.side_px, angle_deg=angle,
-                is_multi_label=entry.is_multi_label,
+                classify, who.model, data.images, chosen, side_px=who.card.side_px,
+                angle_deg=angle, is_multi_label=entry.is_multi_label,
             )  # fmt: skip
             answers.append(_kept(keep_dir, key, answer))
-            yield Measured(path.name, number * len(angles_deg) + i + 1, total)
-        figures, scores[path.name] = _figures(
-            path.name, card, np.stack(answers), data.labels, angles_deg, weights
+            yield Measured(who.name, number * len(angles_deg) + i + 1, total)
+        figures, scores[who.name] = _figures(
+            who, np.stack(answers), data.labels, angles_deg, weights
         )
         models.append(figures)
     pairs = tuple(_compare(a, b, scores, weights) for a, b in combinations(scores, 2))
     yield EvaluationView(dataset, split, len(data), protocol, resamples, tuple(models), pairs)
-
-
-def _load(path: Path, classes: tuple[str, ...], device: str) -> tuple[ResNet, CheckpointCard]:
-    model, card = load_checkpoint(path, device=device)
-    if card.classes != classes:
-        raise CheckpointError(f"{path.name} has other classes than the data set; choose another")
-    return model.fused(), card
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _kept(folder: Path | None, key: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
@@ -200,13 +202,13 @@ def _kept(folder: Path | None, key: str, compute: Callable[[], np.ndarray]) -> n
 
 
 def _figures(
-    name: str,
-    card: CheckpointCard,
+    who: Contender,
     answers: np.ndarray,
     labels: np.ndarray,
     angles_deg: Sequence[float],
     weights: np.ndarray,
 ) -> tuple[ModelFigures, np.ndarray]:
+    card = who.card
     predictions = decide(answers, is_multi_label=card.is_multi_label)
     right, same = predictions == labels[None], predictions == predictions[:1]
     if card.is_multi_label:
@@ -240,8 +242,10 @@ def _figures(
     for matrix, of_angle in zip(confusion, predictions, strict=False):
         np.add.at(matrix, (labels, of_angle), 1)
     figures = ModelFigures(
-        name,
+        who.name,
+        who.path.name,
         card,
+        who.rotations,
         angles,
         interval(accuracy.mean(1)),
         interval(accuracy.min(1)),

@@ -5,13 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import nn
 
+from sre.averaging import RotationAverage
 from sre.checkpoints import load_checkpoint
 from sre.data.store import load_split
 from sre.errors import CheckpointError, SettingError, SREError
 from sre.evaluation import classify
 from sre.protocols import find_protocol
 from sre.studies import evaluate_run
+from sre.studies.contenders import Contender
 from sre.studies.evaluate_files import as_json, check_output, rows, write_evaluation
 from sre.studies.evaluate_run import EvaluationView, Measured, run_evaluation
 
@@ -83,6 +86,41 @@ def test_models_are_compared_in_pairs(view, networks):
     assert max(view.models, key=lambda m: m.accuracy_mean.value).checkpoint in view.headline
 
 
+def test_an_average_over_rotations_is_a_network_of_its_own(networks, tmp_path):
+    found = evaluate([networks["plain"]], average_rotations=4, keep_dir=tmp_path)
+    plain, average = found.models
+    assert average.name == f"{plain.name}, mean of 4 rotations"
+    assert (plain.rotations, average.rotations) == (1, 4)
+    assert average.multiply_adds == 4 * plain.multiply_adds == 4 * plain.card.multiply_adds
+    assert [pair.first for pair in found.pairs] == [plain.name]
+    # Quarter turns only permute what is averaged.
+    assert average.angles[1].consistency.value == 1
+    data = load_split("digits", "test", data_dir=Path())
+    model, _ = load_checkpoint(networks["plain"])
+    answers = classify(
+        RotationAverage(model, 4), data.images, find_protocol("disc"), side_px=28, angle_deg=30.0,
+        is_multi_label=False,
+    )  # fmt: skip
+    right = (answers.argmax(1) == data.labels).mean()
+    assert average.angles[2].accuracy.value == pytest.approx(right, abs=0.006)
+    # What was kept of the network is not taken for the average's.
+    assert len(list(tmp_path.glob("*.npy"))) == 2 * len(ANGLES)
+    assert as_json(found)["models"][1]["averaged_rotations"] == 4
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(networks, tmp_path):
+    paths = [networks["sre"]]
+    for folder in ("seed0", "seed1"):
+        (tmp_path / folder).mkdir()
+        paths.append(tmp_path / folder / networks["plain"].name)
+        paths[-1].write_bytes(networks["plain"].read_bytes())
+    found = evaluate(paths)
+    plain = networks["plain"].name
+    names = [networks["sre"].name, f"seed0/{plain}", f"seed1/{plain}"]
+    assert [model.name for model in found.models] == names
+    assert len(found.pairs) == 3
+
+
 def test_an_evaluation_that_was_broken_off_goes_on(networks, tmp_path, monkeypatch):
     keep, settings = tmp_path / "keep", {"data_dir": Path(), "angles_deg": ANGLES}
     events = run_evaluation("digits", [networks["sre"]], keep_dir=keep, **settings)
@@ -124,6 +162,11 @@ def test_a_folder_that_cannot_be_written_to_costs_only_time(networks, tmp_path):
         ("digits", {"split": "train"}, r"^the split must be val or test, got 'train'$"),
         ("digits", {"resamples": 5}, r"^resamples must be from 100 to 100000, got 5; try 1000$"),
         ("digits", {"angles_deg": ()}, r"^give one angle or more, each once; try 0, 10, ..., 350$"),
+        (
+            "digits",
+            {"average_rotations": 0},
+            r"^average_rotations must be 1 or from 2 to 72, got 0",
+        ),
         ("digits", {"angles_deg": (0.0, 0.0)}, r"^give one angle or more, each once;"),
     ],
 )
@@ -135,6 +178,8 @@ def test_wrong_settings_are_named(networks, dataset, settings, message):
 def test_without_a_checkpoint_there_is_nothing_to_evaluate(tmp_path):
     with pytest.raises(CheckpointError, match=r"^no checkpoint of digits was given or found"):
         next(run_evaluation("digits", [], data_dir=Path()))
+    with pytest.raises(CheckpointError, match=r"^a checkpoint was given twice; give each once$"):
+        next(run_evaluation("digits", [tmp_path / "a", tmp_path / "a"], data_dir=Path()))
     with pytest.raises(CheckpointError, match=r"gone.safetensors does not exist"):
         next(run_evaluation("digits", [tmp_path / "gone.safetensors"], data_dir=Path()))
 
@@ -156,7 +201,7 @@ def test_csv_has_a_row_a_figure(view, tmp_path):
     write_evaluation(view, tmp_path / "found.csv")
     with (tmp_path / "found.csv").open(newline="") as file:
         header, *lines = csv.reader(file)
-    assert header == ["checkpoint", "angle_deg", "figure", "value", "low", "high"]
+    assert header == ["network", "angle_deg", "figure", "value", "low", "high"]
     assert len(lines) == len(list(rows(view))) == 2 * (3 * 4 + 5) + 2
     assert all(float(low) <= float(value) <= float(high) for *_, value, low, high in lines)
 
@@ -183,8 +228,9 @@ def test_multi_label_sets_have_an_area_a_label_and_no_confusion(monkeypatch, net
     _, card = load_checkpoint(networks["sre"])
     object.__setattr__(card, "is_multi_label", True)
     object.__setattr__(card, "classes", tuple("abcd"))
+    who = Contender("x", networks["sre"], card, 1, nn.Identity(), "")
     weights = evaluate_run.bootstrap_weights(60, resamples=100)
-    figures, scores = evaluate_run._figures("x", card, answers, labels, (0.0, 90.0), weights)
+    figures, scores = evaluate_run._figures(who, answers, labels, (0.0, 90.0), weights)
     assert figures.balanced_accuracy_mean is None
     assert figures.confusion.shape == (0, 4, 4)
     assert len(figures.angles[0].auc_by_label) == 4
