@@ -1,4 +1,4 @@
-"""The command line: python -m sre train, evaluate, check, download, checkpoints."""
+"""The command line: python -m sre train, sweep, evaluate, check, download, checkpoints."""
 
 import argparse
 import hashlib
@@ -31,6 +31,8 @@ from sre.settings import TrainConfig
 from sre.statistics import Interval
 from sre.studies.evaluate_files import check_output, write_evaluation
 from sre.studies.evaluate_run import RESAMPLES, EvaluationView, Measured, run_evaluation
+from sre.studies.sweep_file import read_sweep
+from sre.studies.sweep_run import Began, Done, Failed, Skipped, Within, run_sweep, state_of
 from sre.studies.train_run import (
     MOST_MINUTES,
     BatchHalved,
@@ -140,6 +142,25 @@ def make_parser() -> argparse.ArgumentParser:
     )
     run.set_defaults(run=_train)
 
+    sweep = commands.add_parser(
+        "sweep", help="train and evaluate all models that a file names, on all its data sets"
+    )
+    sweep.add_argument("file", metavar="FILE.toml", type=Path, help="such as bench/accuracy.toml")
+    sweep.add_argument(
+        "--list", action="store_true", help="only print the runs, and which are done"
+    )
+    sweep.add_argument("--no-ray", action="store_true", help="one run after the other, without Ray")
+    sweep.add_argument(
+        "--output", type=Path, default=Path.home() / ".cache" / "sre-lab" / "sweep",
+        help="folder of the checkpoints; runs whose checkpoint is there are skipped",
+    )  # fmt: skip
+    sweep.add_argument("--data-dir", type=Path, default=default_dir, help="also SRE_DATA_DIR")
+    sweep.add_argument("--device", default="cpu", help="cpu or cuda")
+    sweep.add_argument(
+        "--threads", type=int, default=0, help="CPU threads of a run, up to 256; 0 takes all cores"
+    )
+    sweep.set_defaults(run=_sweep)
+
     check = commands.add_parser(
         "check", help="measure, layer by layer, how exactly a network turns and mirrors"
     )
@@ -236,12 +257,16 @@ def _check_device(name: str) -> None:
         raise SettingError(f"device {name!r} is not on this machine; use --device cpu") from error
 
 
+def _set_threads(count: int) -> None:
+    if not 0 <= count <= 256:
+        raise SettingError(f"threads must be from 0 to 256, got {count}; 0 takes all cores")
+    if count > 0:
+        torch.set_num_threads(count)
+
+
 def _train(args: argparse.Namespace, given: list[str]) -> int:
     _check_device(args.device)
-    if not 0 <= args.threads <= 256:
-        raise SettingError(f"threads must be from 0 to 256, got {args.threads}; 0 takes all cores")
-    if args.threads > 0:
-        torch.set_num_threads(args.threads)
+    _set_threads(args.threads)
     config = TrainConfig(**{f.name: getattr(args, f.name) for f in fields(TrainConfig)})
     events = run_training(
         args.dataset,
@@ -303,6 +328,48 @@ def public_command(given: Sequence[str]) -> str:
         elif not part.startswith(("--data-dir=", "--output=")):
             kept.append(part)
     return shlex.join(["python", "-m", "sre", *kept])
+
+
+def _sweep(args: argparse.Namespace, given: list[str]) -> int:
+    runs = read_sweep(args.file).runs()
+    if args.list:
+        for run in runs:
+            state = state_of(run, data_dir=args.data_dir, output=args.output)
+            print(f"{run.name}: {state}")  # noqa: T201
+        return 0
+    _check_device(args.device)
+    _set_threads(args.threads)
+    skipped: list[Skipped] = []
+    failed: list[Failed] = []
+    done = 0
+    with tqdm(total=len(runs), unit="run", dynamic_ncols=True, delay=0.01) as bar:
+        for event in run_sweep(
+            runs, data_dir=args.data_dir, output=args.output, device=args.device
+        ):
+            match event:
+                case Began(run):
+                    bar.set_description(run.name)
+                case Within(run, EpochDone() as epoch):
+                    bar.set_description(f"{run.name} epoch {epoch.epoch}/{run.config.epochs}")
+                case Skipped():
+                    skipped.append(event)
+                    bar.update()
+                case Done(run, upright, mean):
+                    done += 1
+                    bar.update()
+                    tqdm.write(f"{run.name}: {upright:.3f} upright, {mean:.3f} over all angles")
+                case Failed(run, sentence):
+                    failed.append(event)
+                    bar.update()
+                    tqdm.write(f"{run.name} failed: {sentence}")
+    busy = sum(event.is_busy for event in skipped)
+    print(  # noqa: T201
+        f"{done} runs done, {len(skipped) - busy} were there, {busy} are with another process, "
+        f"{len(failed)} failed; checkpoints in {args.output}"
+    )
+    for event in failed:
+        print(f"error: {event.run.name}: {event.sentence}", file=sys.stderr)  # noqa: T201
+    return 1 if failed else 0
 
 
 def _check(args: argparse.Namespace, given: list[str]) -> int:

@@ -5,7 +5,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
@@ -71,9 +71,7 @@ class CheckpointCard:
     @property
     def fingerprint(self) -> str:
         """Tell runs apart: equal where data, network, settings and seed are, 16 hex digits."""
-        names = ("dataset", "dataset_md5", "model", "width", "kernel_sizes", "side_px", "config")
-        told = json.dumps([getattr(self, name) for name in names], sort_keys=True)
-        return hashlib.sha256(told.encode()).hexdigest()[:16]
+        return fingerprint_of(*(getattr(self, name) for name in _TOLD_BY))
 
     def to_metadata(self) -> dict[str, str]:
         """Give the card as safetensors keeps it."""
@@ -107,6 +105,23 @@ class CheckpointCard:
         except (KeyError, TypeError, ValueError, RecursionError, UnknownNameError) as error:
             raise CheckpointError("the checkpoint's card cannot be read; train it again") from error
         return card
+
+
+_TOLD_BY = ("dataset", "dataset_md5", "model", "width", "kernel_sizes", "side_px", "config")
+
+
+def fingerprint_of(
+    dataset: str,
+    dataset_md5: str,
+    model: str,
+    width: int,
+    kernel_sizes: Sequence[int],
+    side_px: int,
+    config: Mapping[str, object],
+) -> str:
+    """Give the fingerprint that the card of a run will have, before there is one."""
+    told = [dataset, dataset_md5, model, width, kernel_sizes, side_px, config]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _is_of(value: object, kind: object) -> bool:

@@ -147,7 +147,7 @@ def run_training(
     )
     settings = card.fingerprint if budget_s is None else f"{card.fingerprint}-{budget_s:g}s"
     check_writable(_place(output, card))
-    keep = _folder(output) / f"{card.dataset}-{card.model}-{settings}.unfinished"
+    keep = unfinished_path(output, card.dataset, card.model, settings)
     model = model.to(device)
     parts = splits["train"], splits["val"]
     kept, estimate, began = load_facts(keep, settings=settings), None, time.monotonic()
@@ -213,8 +213,10 @@ def run_training(
     yield Saved(path, card)
 
 
-def _folder(output: Path) -> Path:
-    return output.parent if output.suffix == ".safetensors" else output
+def unfinished_path(output: Path, dataset: str, model: str, settings: str) -> Path:
+    """Name the file that holds a run until it is done, beside its checkpoint."""
+    folder = output.parent if output.suffix == ".safetensors" else output
+    return folder / f"{dataset}-{model}-{settings}.unfinished"
 
 
 def _place(output: Path, card: CheckpointCard) -> Path:

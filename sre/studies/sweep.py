@@ -1,0 +1,95 @@
+"""What runs does a sweep have, and in which order? Nothing is read or trained here."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+
+from sre.checkpoints import fingerprint_of
+from sre.settings import TrainConfig
+
+USUAL_KERNELS = (9, 9, 5, 5)
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One contender: a network and how it is trained, or another arm's, asked more than once."""
+
+    name: str
+    title: str
+    model: str
+    rotate: bool
+    width: int
+    kernel_sizes: tuple[int, ...]
+    averages: str = ""  # the arm whose answers it averages; empty: it is trained by itself
+    turns: int = 1  # over how many angles
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRun:
+    """One training run of a sweep."""
+
+    dataset: str
+    arm: str
+    model: str
+    width: int
+    kernel_sizes: tuple[int, ...]
+    config: TrainConfig
+
+    @property
+    def name(self) -> str:
+        return f"{self.dataset}-{self.arm}-w{self.width}-s{self.config.seed}"
+
+    @property
+    def file_name(self) -> str:
+        return f"{self.name}.safetensors"
+
+    @property
+    def command(self) -> str:
+        """The command that does this one run by itself."""
+        words = ["python", "-m", "sre", "train", self.dataset, self.model]
+        words += ["--width", str(self.width)]
+        if self.kernel_sizes != USUAL_KERNELS:
+            words += ["--kernel-sizes", ",".join(map(str, self.kernel_sizes))]
+        for f in fields(TrainConfig):
+            value = getattr(self.config, f.name)
+            if value != f.default:
+                flag = f"--{f.name.replace('_', '-')}"
+                words += [flag] if value is True else [flag, str(value)]
+        return shlex.join(words)
+
+    def fingerprint(self, dataset_md5: str) -> str:
+        """Give the fingerprint of its card, for data of that md5."""
+        config = self.config
+        return fingerprint_of(
+            self.dataset, dataset_md5, self.model, self.width, self.kernel_sizes,
+            config.side_px, asdict(config),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What a file asks for."""
+
+    seeds: tuple[int, ...]
+    arms: tuple[Arm, ...]
+    configs: Mapping[str, TrainConfig]  # by data set, least work first; seed and rotation not set
+
+    def run_of(self, dataset: str, arm: Arm, seed: int) -> SweepRun:
+        """Describe a run; that of an averaging arm is the run whose answers it averages."""
+        if arm.averages:
+            return self.run_of(dataset, self.arm(arm.averages), seed)
+        config = replace(self.configs[dataset], rotate=arm.rotate, seed=seed)
+        return SweepRun(dataset, arm.name, arm.model, arm.width, arm.kernel_sizes, config)
+
+    def arm(self, name: str) -> Arm:
+        return next(arm for arm in self.arms if arm.name == name)
+
+    def runs(self) -> tuple[SweepRun, ...]:
+        """List all runs: seed after seed, so that a sweep that is stopped has whole seeds."""
+        return tuple(
+            self.run_of(dataset, arm, seed)
+            for seed in self.seeds
+            for dataset in self.configs
+            for arm in self.arms
+            if not arm.averages
+        )
