@@ -8,7 +8,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from types import MappingProxyType
@@ -32,7 +32,17 @@ from sre.statistics import Interval
 from sre.studies.evaluate_files import check_output, write_evaluation
 from sre.studies.evaluate_run import RESAMPLES, EvaluationView, Measured, run_evaluation
 from sre.studies.sweep_file import read_sweep
-from sre.studies.sweep_run import Began, Done, Failed, Skipped, Within, run_sweep, state_of
+from sre.studies.sweep_ray import run_side_by_side
+from sre.studies.sweep_run import (
+    Began,
+    Done,
+    Failed,
+    Skipped,
+    SweepEvent,
+    Within,
+    run_sweep,
+    state_of,
+)
 from sre.studies.train_run import (
     MOST_MINUTES,
     BatchHalved,
@@ -149,6 +159,7 @@ def make_parser() -> argparse.ArgumentParser:
     sweep.add_argument(
         "--list", action="store_true", help="only print the runs, and which are done"
     )
+    sweep.add_argument("--address", help="a cluster of Ray's; left out: this machine")
     sweep.add_argument("--no-ray", action="store_true", help="one run after the other, without Ray")
     sweep.add_argument(
         "--output", type=Path, default=Path.home() / ".cache" / "sre-lab" / "sweep",
@@ -157,8 +168,9 @@ def make_parser() -> argparse.ArgumentParser:
     sweep.add_argument("--data-dir", type=Path, default=default_dir, help="also SRE_DATA_DIR")
     sweep.add_argument("--device", default="cpu", help="cpu or cuda")
     sweep.add_argument(
-        "--threads", type=int, default=0, help="CPU threads of a run, up to 256; 0 takes all cores"
-    )
+        "--threads", type=int, default=0,
+        help="CPU threads of a run, up to 256; 0 takes one with Ray, and all cores without",
+    )  # fmt: skip
     sweep.set_defaults(run=_sweep)
 
     check = commands.add_parser(
@@ -337,15 +349,26 @@ def _sweep(args: argparse.Namespace, given: list[str]) -> int:
             state = state_of(run, data_dir=args.data_dir, output=args.output)
             print(f"{run.name}: {state}")  # noqa: T201
         return 0
-    _check_device(args.device)
+    if args.no_ray and args.address:
+        raise SettingError(
+            f"--address {args.address} is of a cluster of Ray's; leave it or --no-ray away"
+        )
+    if not args.address:
+        _check_device(args.device)
     _set_threads(args.threads)
+    where = {"data_dir": args.data_dir, "output": args.output, "device": args.device}
+    events: Iterator[SweepEvent]
+    if args.no_ray:
+        events = run_sweep(runs, **where)
+    else:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anyone
+        threads = max(1, args.threads)
+        events = run_side_by_side(runs, **where, threads=threads, address=args.address)
     skipped: list[Skipped] = []
     failed: list[Failed] = []
     done = 0
     with tqdm(total=len(runs), unit="run", dynamic_ncols=True, delay=0.01) as bar:
-        for event in run_sweep(
-            runs, data_dir=args.data_dir, output=args.output, device=args.device
-        ):
+        for event in events:
             match event:
                 case Began(run):
                     bar.set_description(run.name)

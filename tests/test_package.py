@@ -20,6 +20,7 @@ sys.modules.update(dict.fromkeys({blocked}))  # None: neither found nor imported
 """
 BLOCKED = {
     "medmnist", "sklearn", "torchvision", "gradio", "pytorch_grad_cam", "PIL", "timm", "scipy",
+    "ray",
 }  # fmt: skip
 
 
@@ -38,7 +39,7 @@ def test_the_requirements_of_the_app_are_those_of_the_package_and_its_extras():
 
 
 def test_the_dev_extra_is_part_of_what_the_tests_need():
-    assert names(EXTRAS["dev"]) <= listed("requirements-dev.txt")
+    assert names(EXTRAS["dev"]) | names(EXTRAS["sweep"]) <= listed("requirements-dev.txt")
 
 
 def without_extras(code: str) -> subprocess.CompletedProcess[str]:
@@ -67,6 +68,20 @@ def test_commands_that_need_an_extra_say_so(command):
     done = without_extras(f"from sre.__main__ import main\nraise SystemExit(main({command}))")
     assert done.returncode == 2
     assert re.fullmatch(r"error: .*pip install 'sre-lab\[train\]'\n", done.stderr), done.stderr
+
+
+def test_a_sweep_without_ray_says_so():
+    done = without_extras(
+        "import unittest.mock\n"
+        "from sre.__main__ import main\n"
+        "with unittest.mock.patch('sre.__main__.read_sweep'):\n"
+        "    raise SystemExit(main(['sweep', 'x.toml']))"
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: runs side by side need Ray, which is not installed; run pip install "
+        "'sre-lab[sweep]', or give --no-ray for one run after the other\n"
+    )
 
 
 def test_the_types_are_shipped():
