@@ -53,6 +53,7 @@ from sre.studies.train_run import (
     StepDone,
     run_training,
 )
+from sre.studies.worker import lower_priority, work
 
 _ROOT = Path(__file__).resolve().parent.parent
 # Beside the app; where the library alone is installed, in the folder one works in.
@@ -238,6 +239,14 @@ def make_parser() -> argparse.ArgumentParser:
         "--index", action="store_true", help="also write index.json: file, sha256, figures, command"
     )
     listing.set_defaults(run=_checkpoints)
+
+    # For the app, which starts it; without a help text it is not listed.
+    work = commands.add_parser("work", description="Train what a job folder of the app asks for.")
+    work.add_argument("folder", metavar="FOLDER", type=Path)
+    work.add_argument("--data-dir", type=Path, required=True)
+    work.add_argument("--output", type=Path, required=True)
+    work.add_argument("--device", default="cpu")
+    work.set_defaults(run=_work)
     return parser
 
 
@@ -327,6 +336,11 @@ def _train(args: argparse.Namespace, given: list[str]) -> int:
                         f"{test['consistency']:.3f}"
                     )
     return 0
+
+
+def _work(args: argparse.Namespace, given: list[str]) -> int:
+    lower_priority()
+    return work(args.folder, data_dir=args.data_dir, output=args.output, device=args.device)
 
 
 def public_command(given: Sequence[str]) -> str:

@@ -78,6 +78,7 @@ def run_training(
     kernel_sizes: tuple[int, ...] = (9, 9, 5, 5),
     data_dir: Path,
     output: Path,
+    keep: Path | None = None,
     device: str,
     command: str,
     budget_s: float | None = None,
@@ -90,6 +91,7 @@ def run_training(
 
     Args: output: a file, or a folder in which the checkpoint gets its usual name, with the run's
             fingerprint if another run's has that already
+        keep: file for what is unfinished, by default one beside the output
         budget_s: of training; fewer epochs than ``config`` says are planned if need be
         should_stop: asked at every step; what is best so far is then kept and evaluated
     Raises: SREError: the data set is not on disk, has volumes, a setting is out of range, or the
@@ -147,7 +149,7 @@ def run_training(
     )
     settings = card.fingerprint if budget_s is None else f"{card.fingerprint}-{budget_s:g}s"
     check_writable(_place(output, card))
-    keep = unfinished_path(output, card.dataset, card.model, settings)
+    keep = keep or unfinished_path(output, card.dataset, card.model, settings)
     model = model.to(device)
     parts = splits["train"], splits["val"]
     kept, estimate, began = load_facts(keep, settings=settings), None, time.monotonic()

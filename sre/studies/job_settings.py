@@ -1,0 +1,124 @@
+"""What a training job may ask for: names from the tables, numbers within limits."""
+
+import math
+import shlex
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+from typing import Any
+
+from sre.data.table import find_dataset
+from sre.errors import SettingError
+from sre.models import CLASSIFIERS, find_model
+from sre.settings import TrainConfig
+
+# Tighter than the library's: a page's visitors share one machine.
+MOST = MappingProxyType({"width": 128, "epochs": 1000, "batch_size": 512, "minutes": 1440})
+# Of a TrainConfig, what the page lets one choose; the rest stays as the library has it.
+CHOICES = ("epochs", "batch_size", "learning_rate", "rotate", "protocol", "seed")
+_KINDS = MappingProxyType({"rotate": bool, "protocol": str, "learning_rate": float})
+
+
+@dataclass(frozen=True, slots=True)
+class JobSettings:
+    """One run, as a visitor asks for it.
+
+    Raises: SREError: a name is not in its table, or a number is out of range
+    """
+
+    dataset: str
+    model: str
+    width: int
+    kernel_sizes: tuple[int, ...]
+    config: TrainConfig
+    minutes: float | None  # budget for training
+
+    def __post_init__(self) -> None:
+        entry = find_dataset(self.dataset)
+        if entry.dimensions != 2:
+            raise SettingError(
+                f"{entry.title} holds volumes, and training here takes images; choose a 2-D data "
+                "set"
+            )
+        if find_model(self.model).name not in CLASSIFIERS:
+            raise SettingError(
+                f"{self.model} is no classifier of images; choose from {', '.join(CLASSIFIERS)}"
+            )
+        for name, value, least in (
+            ("width", self.width, 1),
+            ("epochs", self.config.epochs, 1),
+            ("batch_size", self.config.batch_size, 2),
+        ):
+            if not least <= value <= MOST[name]:
+                raise SettingError(f"{name} must be from {least} to {MOST[name]}, got {value}")
+        if self.minutes is not None and not 0.1 <= self.minutes <= MOST["minutes"]:
+            raise SettingError(
+                f"minutes must be from 0.1 to {MOST['minutes']}, or left empty for no limit; got "
+                f"{self.minutes:g}"
+            )
+        sizes = self.kernel_sizes
+        if len(sizes) != 4 or any(k % 2 == 0 or not 1 <= k <= 15 for k in sizes):
+            raise SettingError(
+                "kernel sizes must be four odd numbers from 1 to 15, got "
+                f"{','.join(map(str, sizes))}; try 9,9,5,5"
+            )
+
+    @classmethod
+    def from_request(cls, request: object) -> "JobSettings":
+        """Read what a browser, or a file, holds; it may be anything.
+
+        Raises: SREError: what is wrong with it
+        """
+        names = ("dataset", "model", "width", "kernel_sizes", "minutes", *CHOICES)
+        missing = [n for n in names if n not in request] if isinstance(request, dict) else names
+        if missing:
+            raise SettingError(f"the settings lack {', '.join(missing)}; reload the page")
+        assert isinstance(request, dict)
+        sizes, minutes = request["kernel_sizes"], request["minutes"]
+        if not isinstance(sizes, list) or len(sizes) > 8:
+            raise SettingError("kernel sizes must be four odd numbers; try 9,9,5,5")
+        chosen: dict[str, Any] = {
+            name: _read(request[name], name, _KINDS.get(name, int)) for name in CHOICES
+        }
+        return cls(
+            dataset=_read(request["dataset"], "dataset", str),
+            model=_read(request["model"], "model", str),
+            width=_read(request["width"], "width", int),
+            kernel_sizes=tuple(_read(k, "a kernel size", int) for k in sizes),
+            config=TrainConfig(**chosen),
+            minutes=None if minutes is None else _read(minutes, "minutes", float),
+        )
+
+    def to_request(self) -> dict[str, object]:
+        """Give the settings as ``from_request`` takes them."""
+        return {
+            "dataset": self.dataset,
+            "model": self.model,
+            "width": self.width,
+            "kernel_sizes": list(self.kernel_sizes),
+            "minutes": self.minutes,
+        } | {name: getattr(self.config, name) for name in CHOICES}
+
+    def command(self) -> str:
+        """Give the command that trains the same network without the page."""
+        sizes = ",".join(map(str, self.kernel_sizes))
+        parts = ["python", "-m", "sre", "train", self.dataset, self.model]
+        parts += ["--width", str(self.width), "--kernel-sizes", sizes]
+        for field in fields(TrainConfig):
+            value = getattr(self.config, field.name)
+            flag = f"--{field.name.replace('_', '-')}"
+            if value != field.default:
+                parts += [flag] if value is True else [flag, str(value)]
+        if self.minutes is not None:
+            parts += ["--minutes", f"{self.minutes:g}"]
+        return shlex.join(parts)
+
+
+def _read(value: object, name: str, kind: type) -> Any:
+    """Take a value only if it is of its kind; a whole number may stand for a broken one."""
+    given = float(value) if kind is float and type(value) is int and abs(value) < 2**53 else value
+    if type(given) is not kind or (kind is float and not math.isfinite(given)):  # type: ignore[arg-type]
+        what = {int: "a whole number", float: "a number", bool: "yes or no", str: "a text"}[kind]
+        raise SettingError(f"{name} must be {what}, got {str(value)[:40]!r}")
+    if kind is str and len(str(given)) > 100:
+        raise SettingError(f"{name} must be a text of at most 100 characters")
+    return given
