@@ -2,8 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from sre.layers import RadialConv
+from sre.listening import evaluating
 from sre.pooling import OrbitMean
 
 TOLERANCE = 1e-4  # in single precision, relative to the largest value
@@ -50,19 +50,6 @@ class Call:
     module: nn.Module
     given: Tensor | None
     answer: Tensor | None
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Set a model to eval mode without gradients, and every module back to its own mode after."""
-    modes = {module: module.training for module in model.modules()}
-    try:
-        with torch.no_grad():
-            model.eval()
-            yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 def invariance_error(model: nn.Module, x: Float[Tensor, "B C *space"]) -> float:
