@@ -59,6 +59,39 @@ def test_models_take_the_sides_that_they_name(name):
         assert logits.shape == (1, 2, *(space if entry.labels == "pixels" else ()))
 
 
+# Every side that a model of 2 or 3 dimensions takes may come; these are odd, even, prime, and last.
+SIDES = {2: (24, 29, 45, 64, 97, 127, 160, 223, 224), 3: (24, 25, 33, 47, 64)}
+EXACT = [
+    pytest.param(name, side, marks=[] if side < 30 else pytest.mark.slow, id=f"{name}-{side}")
+    for name, entry in MODELS.items()
+    if entry.equivariant
+    for side in SIDES[entry.dims]
+]
+
+
+@pytest.mark.parametrize(("name", "side"), EXACT)
+def test_every_entry_is_exact_at_every_side(name, side):
+    entry = find_model(name)
+    plain = name.partition("_")[2]
+    # Quarter turns in each plane and a mirror make up every symmetry of the grid.
+    planes = [(-2, -1), (-3, -2)][: entry.dims - 1]
+    moves = [lambda x, plane=plane: x.rot90(1, plane) for plane in planes]
+    moves.append(lambda x: x.flip(-1))
+    x = torch.randn(1, 2, *(side,) * entry.dims)
+    errors = {}
+    for kind in (name, plain):
+        model = build_model(kind, in_channels=2, num_classes=3, width=4).eval()
+        with torch.no_grad():
+            before = model(x)
+            turn = (lambda y, _: y) if entry.labels == "image" else (lambda y, move: move(y))
+            errors[kind] = max(
+                float((model(move(x)) - turn(before, move)).abs().amax() / before.abs().amax())
+                for move in moves
+            )
+    assert errors[name] < 1e-4
+    assert errors[plain] > 10 * errors[name]
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
