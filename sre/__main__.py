@@ -9,7 +9,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn
@@ -31,6 +31,8 @@ from sre.settings import TrainConfig
 from sre.statistics import Interval
 from sre.studies.evaluate_files import check_output, write_evaluation
 from sre.studies.evaluate_run import RESAMPLES, EvaluationView, Measured, run_evaluation
+from sre.studies.job_settings import JobSettings
+from sre.studies.plan import estimate_job
 from sre.studies.sweep_file import read_sweep
 from sre.studies.sweep_ray import run_side_by_side
 from sre.studies.sweep_run import (
@@ -247,6 +249,10 @@ def make_parser() -> argparse.ArgumentParser:
     work.add_argument("--output", type=Path, required=True)
     work.add_argument("--device", default="cpu")
     work.set_defaults(run=_work)
+    guess = commands.add_parser("estimate", description="Time a few steps of settings on stdin.")
+    guess.add_argument("--data-dir", type=Path, required=True)
+    guess.add_argument("--device", default="cpu")
+    guess.set_defaults(run=_estimate)
     return parser
 
 
@@ -341,6 +347,22 @@ def _train(args: argparse.Namespace, given: list[str]) -> int:
 def _work(args: argparse.Namespace, given: list[str]) -> int:
     lower_priority()
     return work(args.folder, data_dir=args.data_dir, output=args.output, device=args.device)
+
+
+def _estimate(args: argparse.Namespace, given: list[str]) -> int:
+    lower_priority()
+    lower_priority()
+    _check_device(args.device)
+    try:
+        request = json.load(sys.stdin)
+    except ValueError as error:
+        raise SettingError(
+            "the settings on stdin are no JSON; use python -m sre train instead"
+        ) from error
+    settings = JobSettings.from_request(request)
+    found = estimate_job(settings, data_dir=args.data_dir, device=args.device)
+    print(json.dumps(asdict(found)))  # noqa: T201
+    return 0
 
 
 def public_command(given: Sequence[str]) -> str:
