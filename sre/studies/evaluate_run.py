@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from sre.checkpoints import CheckpointCard
+from sre.data.split import Split
 from sre.data.store import load_split
 from sre.data.table import find_dataset
 from sre.errors import SettingError
@@ -156,19 +157,12 @@ def run_evaluation(
     )
     data = load_split(dataset, split, data_dir=data_dir)
     weights = bootstrap_weights(len(data), resamples=resamples)
-    fingerprint = hashlib.sha256(data.images.tobytes() + data.labels.tobytes()).hexdigest()
+    mark = mark_of(data)
     total, models, scores = len(contenders) * len(angles_deg), [], {}
     for number, who in enumerate(contenders):
         answers = []
         for i, angle in enumerate(angles_deg):
-            key = f"{who.digest}-{fingerprint}-{protocol}-{angle:g}"
-            if who.rotations > 1:
-                key += f"-{who.rotations}"
-            answer = partial(
-                classify, who.model, data.images, chosen, side_px=who.card.side_px,
-                angle_deg=angle, is_multi_label=entry.is_multi_label,
-            )  # fmt: skip
-            answers.append(_kept(keep_dir, key, answer))
+            answers.append(answers_at(who, data, mark, protocol, angle, keep_dir=keep_dir))
             yield Measured(who.name, number * len(angles_deg) + i + 1, total)
         figures, scores[who.name] = _figures(
             who, np.stack(answers), data.labels, angles_deg, weights
@@ -176,6 +170,31 @@ def run_evaluation(
         models.append(figures)
     pairs = tuple(_compare(a, b, scores, weights) for a, b in combinations(scores, 2))
     yield EvaluationView(dataset, split, len(data), protocol, resamples, tuple(models), pairs)
+
+
+def mark_of(data: Split) -> str:
+    """Tell images and labels apart from all others, 64 hex digits."""
+    return hashlib.sha256(data.images.tobytes() + data.labels.tobytes()).hexdigest()
+
+
+def answers_at(
+    who: Contender,
+    data: Split,
+    mark: str,
+    protocol: str,
+    angle_deg: float,
+    *,
+    keep_dir: Path | None = None,
+) -> np.ndarray:
+    """Give a contender's probabilities (N, K) at one angle, from ``keep_dir`` if they are there."""
+    key = f"{who.digest}-{mark}-{protocol}-{angle_deg:g}"
+    if who.rotations > 1:
+        key += f"-{who.rotations}"
+    answer = partial(
+        classify, who.model, data.images, find_protocol(protocol), side_px=who.card.side_px,
+        angle_deg=angle_deg, is_multi_label=who.card.is_multi_label,
+    )  # fmt: skip
+    return _kept(keep_dir, key, answer)
 
 
 def _kept(folder: Path | None, key: str, compute: Callable[[], np.ndarray]) -> np.ndarray:

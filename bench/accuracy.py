@@ -1,0 +1,268 @@
+"""Accuracy of a sweep's networks, upright and turned, over data sets, arms and seeds.
+
+Every figure is the mean over the seeds that are there, with a 95 % bootstrap interval for which
+test images and seeds are drawn with replacement, independently of each other (Owen, The Pigeonhole
+Bootstrap, Annals of Applied Statistics 1, 2007): all networks answer the same images, and networks
+of one seed saw the same training images in the same order, so that a sample gives all arms the same
+images and seeds, and a difference of two arms has its interval from the differences. Of three seeds
+the part of the spread that is theirs comes out a fifth too small, of one seed it is missing. The
+p-value of a difference is that of a paired permutation test over the images, of the mean over the
+seeds (Good, Permutation Tests, 2000): it is about these trained networks.
+
+Averages over rotations are no training of their own: they ask another arm's networks.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from bench.harness import RESULTS_DIR, circumstances, interleave, spread, write_results
+from sre.checkpoints import CheckpointCard
+from sre.data.split import Split
+from sre.data.store import load_split
+from sre.data.table import find_dataset
+from sre.evaluation import ANGLES_DEG, classify, decide
+from sre.models import find_model
+from sre.protocols import find_protocol
+from sre.statistics import (
+    areas_under_curve,
+    bootstrap_weights,
+    interval,
+    over_seeds,
+    paired_p_value,
+)
+from sre.studies.contenders import Contender, load_contenders
+from sre.studies.evaluate_run import AREA_RESAMPLES, RESAMPLES, answers_at, mark_of
+from sre.studies.sweep import Arm, Sweep
+from sre.studies.sweep_file import read_sweep
+from sre.studies.sweep_run import state_of
+
+CACHE = Path.home() / ".cache" / "sre-lab"
+FILE = Path(__file__).with_name("accuracy.toml")
+PROTOCOL = "disc"
+TIMED_IMAGES = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What one arm's networks said to the test images, and under the bootstrap's weights."""
+
+    arm: Arm
+    who: tuple[Contender, ...]  # one a seed
+    seeds: tuple[int, ...]
+    right: np.ndarray  # (seeds, angles, images), of multi-label sets the mean over labels
+    same: np.ndarray  # likewise: the same answer as upright
+    upright: np.ndarray  # (seeds, images, classes): probabilities
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.accuracy", description=__doc__)
+    parser.add_argument("--file", type=Path, default=FILE, help="of the sweep")
+    parser.add_argument("--folder", type=Path, default=CACHE / "sweep", help="of its checkpoints")
+    parser.add_argument("--keep-dir", type=Path, default=CACHE / "answers", help="of answers")
+    data_dir = os.environ.get("SRE_DATA_DIR") or CACHE / "data"
+    parser.add_argument("--data-dir", type=Path, default=data_dir, help="also SRE_DATA_DIR")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument(
+        "--time", action="store_true",
+        help="also time an image, on a machine that does nothing else; else earlier times stay",
+    )  # fmt: skip
+    args = parser.parse_args(arguments)
+    sweep = read_sweep(args.file)
+    began, found, timed = circumstances(), {}, {}
+    for dataset in sweep.configs:
+        done = {arm: files for arm in sweep.arms if (files := done_of(sweep, dataset, arm, args))}
+        if done:
+            data = load_split(dataset, "test", data_dir=args.data_dir)
+            answers = [answers_of(dataset, data, arm, files, args) for arm, files in done.items()]
+            found[dataset] = dataset_figures(dataset, data, answers)
+            if args.time:
+                timed[dataset] = time_of_an_image(answers, data)
+    if not found:
+        print(f"no run of {args.file} is done in {args.folder}; python -m sre sweep makes them")
+        return 1
+    times = {**circumstances(), "images": TIMED_IMAGES, "seconds": timed}
+    results = {
+        **began,
+        "command": "python -m bench.accuracy",
+        "protocol": PROTOCOL,
+        "angles_deg": ANGLES_DEG,
+        "resamples": RESAMPLES,
+        "seeds": sweep.seeds,
+        "arms": {arm.name: arm_facts(sweep, arm) for arm in sweep.arms},
+        "datasets": found,
+        "time": times if args.time else _earlier_times(),
+    }
+    print(f"written: {write_results('accuracy', results)}")
+    return 0
+
+
+def done_of(sweep: Sweep, dataset: str, arm: Arm, args: argparse.Namespace) -> dict[int, Path]:
+    """Find the checkpoints of an arm that are done, by seed."""
+    runs = {seed: sweep.run_of(dataset, arm, seed) for seed in sweep.seeds}
+    return {
+        seed: args.folder / run.file_name
+        for seed, run in runs.items()
+        if state_of(run, data_dir=args.data_dir, output=args.folder) == "done"
+    }
+
+
+def answers_of(
+    dataset: str, data: Split, arm: Arm, files: Mapping[int, Path], args: argparse.Namespace
+) -> Answers:
+    """Ask an arm's networks, one a seed, about all images at all angles."""
+    contenders = load_contenders(
+        list(files.values()),
+        find_dataset(dataset),
+        find_protocol(PROTOCOL),
+        average_rotations=arm.turns,
+        device=args.device,
+    )
+    who = tuple(c for c in contenders if c.rotations == arm.turns)
+    mark, said = mark_of(data), []
+    with tqdm(total=len(who) * len(ANGLES_DEG), desc=f"{dataset} {arm.name}") as bar:
+        for one in who:
+            said.append([])
+            for angle in ANGLES_DEG:
+                said[-1].append(
+                    answers_at(one, data, mark, PROTOCOL, angle, keep_dir=args.keep_dir)
+                )
+                bar.update()
+    is_multi_label = who[0].card.is_multi_label
+    answers = np.array(said)  # (seeds, angles, images, classes)
+    decided = decide(answers, is_multi_label=is_multi_label)
+    right, same = decided == data.labels, decided == decided[:, :1]
+    if is_multi_label:
+        right, same = right.mean(-1), same.mean(-1)
+    return Answers(arm, who, tuple(files), right.astype(float), same.astype(float), answers[:, 0])
+
+
+def dataset_figures(dataset: str, data: Split, answers: list[Answers]) -> dict[str, object]:
+    """Sum up one data set: each arm, and each two arms of which one is SRE or the CNN."""
+    weights, entry = bootstrap_weights(len(data), resamples=RESAMPLES), find_dataset(dataset)
+    plain = next((a for a in answers if _family(a.arm) == "plain" and not a.arm.rotate), answers[0])
+    leads = [answers[0]] if plain is answers[0] else [answers[0], plain]
+    pairs = [
+        compare(first, second, weights)
+        for number, first in enumerate(leads)
+        for second in answers
+        if second not in leads[: number + 1]
+    ]
+    return {
+        "title": entry.title,
+        "images": len(data),
+        "classes": len(entry.classes),
+        "arms": {a.arm.name: figures_of(a, data.labels, weights) for a in answers},
+        "pairs": [pair for pair in pairs if pair],
+    }
+
+
+def figures_of(found: Answers, labels: np.ndarray, weights: np.ndarray) -> dict[str, object]:
+    """Sum up one arm: the figures with their intervals, what it costs, and what made it."""
+    accuracy = np.einsum("rn,san->rsa", weights, found.right)
+    few = weights[: 1 + AREA_RESAMPLES]
+    truth = (
+        labels == 1 if labels.ndim == 2 else labels[:, None] == np.arange(found.upright.shape[-1])
+    )
+    areas = np.stack(
+        [
+            np.nanmean(
+                [areas_under_curve(few, truth[:, k], p[:, k]) for k in range(p.shape[-1])], axis=0
+            )
+            for p in found.upright
+        ],
+        axis=-1,
+    )  # (samples, seeds)
+    samples = {
+        "accuracy_at_0": accuracy[:, :, 0],
+        "accuracy_mean": accuracy.mean(2),
+        "accuracy_worst": accuracy.min(2),  # of each network's worst angle
+        "consistency": np.einsum("rn,san->rsa", weights, found.same).mean(2),
+        "auc_at_0": areas,
+    }
+    card = found.who[0].card
+    return {
+        "seeds": found.seeds,
+        "parameters": card.parameters,
+        "multiply_adds": card.multiply_adds * found.arm.turns,
+        "width": card.width,
+        **{name: asdict(interval(over_seeds(s))) for name, s in samples.items()},
+        "accuracy_by_angle": [round(float(x), 6) for x in accuracy[0].mean(0)],
+        "training_s": [c.card.seconds for c in found.who],
+        "runs": [run_facts(c.card) for c in found.who],
+    }
+
+
+def compare(first: Answers, second: Answers, weights: np.ndarray) -> dict[str, object] | None:
+    """Compare two arms on the seeds that both have, image by image; None if they share none."""
+    shared = [seed for seed in first.seeds if seed in second.seeds]
+    if not shared:
+        return None
+    one, other = (a.right[[a.seeds.index(seed) for seed in shared]] for a in (first, second))
+    found: dict[str, object] = {
+        "first": first.arm.name, "second": second.arm.name, "seeds": shared
+    }  # fmt: skip
+    for name, difference in (("upright", (one - other)[:, 0]), ("mean", (one - other).mean(1))):
+        found[name] = asdict(interval(over_seeds(weights @ difference.T)))
+        found[f"{name}_p"] = paired_p_value(difference.mean(0))
+    return found
+
+
+def run_facts(card: CheckpointCard) -> dict[str, object]:
+    """Keep what tells how a network was made."""
+    names = ("seed", "best_epoch", "epochs", "device", "created", "command", "dataset_md5")
+    facts = {name: getattr(card, name) for name in names}
+    return facts | {
+        "fingerprint": card.fingerprint,
+        "versions": dict(card.versions),
+        "config": dict(card.config),
+    }
+
+
+def arm_facts(sweep: Sweep, arm: Arm) -> dict[str, object]:
+    trained = sweep.arm(arm.averages) if arm.averages else arm
+    return {
+        "title": arm.title,
+        "family": find_model(trained.model).family,
+        "model": trained.model,
+        "rotate": trained.rotate,
+        "averages": arm.averages,
+        "turns": arm.turns,
+    }
+
+
+def time_of_an_image(answers: list[Answers], data: Split) -> dict[str, dict[str, float]]:
+    """Time one network of each arm, in turn, on the same images; seconds an image."""
+    images, protocol = data.images[:TIMED_IMAGES], find_protocol(PROTOCOL)
+
+    def ask(who: Contender) -> None:
+        classify(
+            who.model, images, protocol, side_px=who.card.side_px, angle_deg=0.0,
+            is_multi_label=who.card.is_multi_label,
+        )  # fmt: skip
+        if next(who.model.parameters()).is_cuda:
+            torch.cuda.synchronize()
+
+    contenders = {a.arm.name: (lambda _, who=a.who[0]: ask(who)) for a in answers}
+    taken = interleave(contenders, rounds=9)
+    return {name: spread([s / len(images) for s in times]) for name, times in taken.items()}
+
+
+def _family(arm: Arm) -> str:
+    return "" if arm.averages else find_model(arm.model).family
+
+
+def _earlier_times() -> dict | None:
+    path = RESULTS_DIR / "accuracy.json"
+    return json.loads(path.read_text(encoding="utf-8"))["time"] if path.is_file() else None
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
