@@ -192,13 +192,14 @@ def run_training(
         ) from error
     saved, _ = load_checkpoint(path, device=device)
     figures: dict[str, Any] = {}
+    fused = saved.fused()  # the same function, a third faster
     for name, split, angles in (
         ("validation", splits["val"], FEW_ANGLES_DEG),
         ("test", splits["test"], ANGLES_DEG),
     ):
         done = []
         for angle in evaluate_angles(
-            saved,
+            fused,
             split.images,
             split.labels,
             find_protocol(config.protocol),
