@@ -10,7 +10,7 @@ APP := .venv/app-$(VERSION)
 DEV := .venv/dev-$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check lint types format docs bench readme browser clean
+.PHONY: help demo test test-slow check lint types format docs bench accuracy readme browser clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -50,6 +50,10 @@ bench: $(DEV) browser ## measure speed and memory anew, into bench/results/
 	$(PY) -m bench.scaling
 	$(PY) -m bench.family
 	$(PY) -m bench.plots
+
+accuracy: $(DEV) ## train and compare all networks of bench/accuracy.toml; takes hours, goes on
+	$(PY) -m sre sweep bench/accuracy.toml --no-ray
+	$(PY) -m bench.accuracy
 
 readme: $(DEV) ## write the tables of README.md from the checkpoints and results
 	$(PY) -m bench.readme_tables

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from bench.markdown import percent, table
+from bench.readme_accuracy import claims, results
 from sre.checkpoints import CheckpointCard, load_card
 from sre.data.table import DATASETS, DatasetEntry
 
@@ -50,7 +52,7 @@ def with_tables(text: str) -> str:
 def datasets() -> str:
     """One row a data set, as the app's own table has them."""
     rows = [_dataset_row(entry) for entry in DATASETS.values()]
-    return _table("Name | Task | Classes | Images | Sides, px | Licence", rows, right={2, 3})
+    return table("Name | Task | Classes | Images | Sides, px | Licence", rows, right={2, 3})
 
 
 def _dataset_row(entry: DatasetEntry) -> list[str]:
@@ -78,10 +80,10 @@ def checkpoints() -> str:
     header = (
         "Data set | Network | Parameters | Multiply-adds | Upright | Mean | Worst | Consistency"
     )
-    table = _table(
+    body = table(
         f"{header} | AUC", [_checkpoint_row(card) for card in cards], right=set(range(2, 9))
     )
-    return f"{table}\n{_standings(cards)}\n"
+    return f"{body}\n{_standings(cards)}\n"
 
 
 def _indexed() -> list[str]:
@@ -99,8 +101,8 @@ def _checkpoint_row(card: CheckpointCard) -> list[str]:
         ARMS[card.arm],
         f"{card.parameters:,}",
         f"{card.multiply_adds / 1e6:.1f} M",
-        *(_percent(test[name]) for name in ("accuracy_at_0", "accuracy_mean", "accuracy_worst")),
-        _percent(test["consistency"]),
+        *(percent(test[name]) for name in ("accuracy_at_0", "accuracy_mean", "accuracy_worst")),
+        percent(test["consistency"]),
         "" if auc is None else f"{auc:.3f}",
     ]
 
@@ -140,7 +142,7 @@ def speed() -> str:
         "Largest bundle": [f"{row['bundle_bytes_max'] / 1000:.0f} KB" for row in widths],
     }
     header = " | ".join(f"Width {row['width']}" for row in widths)
-    orbits = _table(
+    orbits = table(
         f"Three networks, 72 angles | {header}",
         [[name, *cells] for name, cells in lines.items()],
         right=set(range(1, len(widths) + 1)),
@@ -153,7 +155,7 @@ def speed() -> str:
         ["From `python app.py` to an answer", _seconds(start["answers_s"])],
         ["From `python app.py` to the first orbit", _seconds(start["first_orbit_s"])],
     ]
-    page_table = _table("The page | Shipped networks", page, right={1})
+    page_table = table("The page | Shipped networks", page, right={1})
     return "\n".join((orbits, page_table, _machine(orbit, "orbit", "start")))
 
 
@@ -173,7 +175,7 @@ def networks() -> str:
         memory = result["peak_memory_mb"]
         cells = (f"{memory[name]:,.0f} MB" for name in names)
         rows.append([f"{title}, peak memory at batch {memory['batch']}", *cells])
-    times = _table(f"32 px, width 64 | {' | '.join(titles)}", rows, right=set(range(1, 9)))
+    times = table(f"32 px, width 64 | {' | '.join(titles)}", rows, right=set(range(1, 9)))
     ratios = [
         [
             f"{title}, batch {row['batch']}",
@@ -183,7 +185,7 @@ def networks() -> str:
         for title, result in (("Forward", forward), ("Training step", step))
         for row in result["rows"]
     ]
-    compared = _table(
+    compared = table(
         "This library is faster than | sre-conv 1.0.2 | ResNet-18, eager or compiled",
         ratios,
         right={1, 2},
@@ -212,8 +214,8 @@ def scaling() -> str:
             ]
         )
     header = "Time grows with | Exponent, this layer | Exponent, dense kernel"
-    table = _table(f"{header} | Faster at the first | Faster at the last", rows, right={1, 2, 3, 4})
-    return f"{table}\n{_machine(found, 'scaling')}"
+    body = table(f"{header} | Faster at the first | Faster at the last", rows, right={1, 2, 3, 4})
+    return f"{body}\n{_machine(found, 'scaling')}"
 
 
 SIZES = {
@@ -245,16 +247,6 @@ def _machine(result: dict, *files: str) -> str:
     )
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}"
-
-
-def _table(header: str, rows: list[list[str]], *, right: set[int]) -> str:
-    columns = header.split(" | ")
-    rule = ["---:" if number in right else "---" for number in range(len(columns))]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in (columns, rule, *rows))
-
-
 def family() -> str:
     """One layer of each kind."""
     found = _results("family")
@@ -274,15 +266,17 @@ def family() -> str:
     rows.append(["Turning there and back alone", "", "", "", *floor])
     titles = " | ".join(f"Error, {label}" for label in labels)
     header = f"{found['channels']} channels, {found['side']} px, batch {found['batch']}"
-    table = _table(
+    body = table(
         f"{header} | Parameters | Multiply-adds | Forward | {titles}", rows, right=set(range(1, 9))
     )
-    return f"{table}\n{_machine(found, 'family')}"
+    return f"{body}\n{_machine(found, 'family')}"
 
 
 TABLES: dict[str, Callable[[], str]] = {
     "datasets": datasets,
     "checkpoints": checkpoints,
+    "results": lambda: results(_results("accuracy")),
+    "claims": lambda: claims(_results("accuracy"), _results("forward"), _results("train_step")),
     "speed": speed,
     "networks": networks,
     "scaling": scaling,

@@ -86,6 +86,11 @@ def test_command_is_one_that_works(command):
         case ["python", "app.py", *flags]:
             for flag in flags:
                 assert not flag.startswith("--") or flag in app_help()
+        case ["python", "-m", "bench.accuracy"]:
+            assert (ROOT / "bench" / "accuracy.py").is_file()
+        case ["python", "-m", "sre", "sweep", name, *_]:
+            make_parser().parse_args(words[3:])
+            assert (ROOT / name).is_file()
         case ["python", "-m", "sre", "check", model, *_]:
             make_parser().parse_args(words[3:])
             assert model in MODELS or (ROOT / model).is_file()

@@ -1,0 +1,300 @@
+"""What the README says of the comparison of accuracies, from bench/results/accuracy.json alone.
+
+A difference is called sure where the whole of its interval lies on one side of 0.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from bench.markdown import percent, table
+
+NONE = "No run has been made yet; `make accuracy` makes them, which takes hours on a CPU.\n"
+LITTLE = 0.01  # of accuracy: what counts as a little loss in the claims
+ROLES = {
+    "sre": "SRE",
+    "plain": "the CNN",
+    "augmented": "the CNN trained turned",
+    "averaged": "the CNN averaged over turns",
+}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One arm less another on one data set."""
+
+    dataset: str
+    value: float
+    low: float
+    high: float
+
+    @property
+    def told(self) -> str:
+        points = (100 * x for x in (self.value, self.low, self.high))
+        return "`{}` {:+z.1f} ({:+z.1f} to {:+z.1f})".format(self.dataset, *points)
+
+
+class Comparison:
+    """The results, asked by roles: "sre", "plain", "augmented", "averaged", "sre-augmented"."""
+
+    def __init__(self, found: dict[str, Any]):
+        self.datasets: dict[str, Any] = found["datasets"]
+        self.arms: dict[str, str] = {}
+        for name, arm in found["arms"].items():
+            self.arms.setdefault(_role(arm), name)
+
+    def differences(self, first: str, second: str, figure: str) -> list[Difference]:
+        """List "upright" or "mean" differences of accuracy, of the data sets that have both."""
+        named = self.arms.get(first), self.arms.get(second)
+        told = []
+        for dataset, one in self.datasets.items():
+            for pair in one["pairs"]:
+                sign = {named: 1, named[::-1]: -1}.get((pair["first"], pair["second"]), 0)
+                if sign:
+                    ends = sorted(sign * pair[figure][end] for end in ("low", "high"))
+                    told.append(Difference(dataset, sign * pair[figure]["value"], *ends))
+        return told
+
+    def figures(self, role: str, name: str) -> dict[str, Any]:
+        """Look up one figure of one arm, by data set."""
+        arm = self.arms.get(role)
+        return {d: one["arms"][arm][name] for d, one in self.datasets.items() if arm in one["arms"]}
+
+
+def _role(arm: dict[str, Any]) -> str:
+    if arm["averages"]:
+        return "averaged" if arm["family"] == "plain" and not arm["rotate"] else "other"
+    if arm["rotate"]:
+        return "augmented" if arm["family"] == "plain" else f"{arm['family']}-augmented"
+    return arm["family"]
+
+
+def results(found: dict[str, Any] | None) -> str:
+    """Write the table of all arms on all data sets, and what it answers."""
+    if found is None:
+        return NONE
+    rows = [
+        _row(dataset, name, found)
+        for dataset, one in found["datasets"].items()
+        for name in found["arms"]
+        if name in one["arms"]
+    ]
+    header = (
+        "Data set | Network | Seeds | Upright | Mean | Worst | Consistency | AUC | Parameters | "
+        "Multiply-adds | Training | An image"
+    )
+    comparison = Comparison(found)
+    parts = [table(header, rows, right=set(range(2, 12))), _circumstances(found)]
+    parts += [f"{text}\n" for text in answers(comparison)]
+    return "\n".join(parts)
+
+
+def _row(dataset: str, name: str, found: dict[str, Any]) -> list[str]:
+    arm, facts = found["datasets"][dataset]["arms"][name], found["arms"][name]
+    taken = ((found["time"] or {}).get("seconds", {}).get(dataset) or {}).get(name)
+    names = ("accuracy_at_0", "accuracy_mean", "accuracy_worst", "consistency")
+    auc = arm["auc_at_0"]
+    return [
+        f"`{dataset}`",
+        facts["title"],
+        str(len(arm["seeds"])),
+        *(_interval(arm[figure]) for figure in names),
+        f"{auc['value']:.3f} ({auc['low']:.3f} to {auc['high']:.3f})",
+        f"{arm['parameters']:,}",
+        f"{arm['multiply_adds'] / 1e6:.1f} M",
+        "none of its own" if facts["averages"] else f"{median(arm['training_s']):,.0f} s",
+        f"{1000 * taken['median']:.1f} ms" if taken else "not measured",
+    ]
+
+
+def _interval(figure: dict[str, float]) -> str:
+    return "{} ({} to {})".format(*(percent(figure[name]) for name in ("value", "low", "high")))
+
+
+def _circumstances(found: dict[str, Any]) -> str:
+    runs = [r for d in found["datasets"].values() for a in d["arms"].values() for r in a["runs"]]
+    devices = _listed(sorted({run["device"] for run in runs}))
+    made = _range(sorted({run["created"] for run in runs}), "")
+    images = _listed(f"`{d}` {one['images']:,}" for d, one in found["datasets"].items())
+    timed = found["time"]
+    image = (
+        f" Time of an image: median of batches of {timed['images']}, {timed['processor']}, "
+        f"{timed['threads']} threads, {timed['date']}."
+        if timed and timed["seconds"]
+        else ""
+    )
+    return (
+        f"Percent of the test images ({images}) under the `{found['protocol']}` protocol, at 0 "
+        f"degrees and over {len(found['angles_deg'])} angles; means over the seeds, with 95 % "
+        "bootstrap intervals over images and seeds. Training: median seconds, trained "
+        f"{made} on {devices}.{image} From `bench/results/accuracy.json`.\n"
+    )
+
+
+def answers(comparison: Comparison) -> list[str]:
+    """Answer what one wants to know, one paragraph a question."""
+    asked = [
+        ("Turned, does SRE beat the CNN?", "sre", "plain", "mean"),
+        ("Does it beat random rotations in training?", "sre", "augmented", "mean"),
+        ("Does it beat averaging over turns at test time?", "sre", "averaged", "mean"),
+        ("What does it cost at 0 degrees?", "sre", "plain", "upright"),
+    ]
+    told = []
+    for question, first, second, figure in asked:
+        found = comparison.differences(first, second, figure)
+        where = "mean over all angles" if figure == "mean" else "upright"
+        said = _standing(found) if found else "no data set has both yet"
+        told.append(
+            f"**{question}** {ROLES[first]} less {ROLES[second]}, {where}, in points: {said}."
+        )
+    return [*told, _orientation(comparison)]
+
+
+def _standing(found: Sequence[Difference]) -> str:
+    ahead = [d for d in found if d.low > 0]
+    behind = [d for d in found if d.high < 0]
+    unsure = [d for d in found if d not in ahead and d not in behind]
+    groups = (("surely ahead", ahead), ("surely behind", behind), ("undecided", unsure))
+    return "; ".join(
+        f"{name} on {len(group)} of {len(found)}: {', '.join(d.told for d in group)}"
+        for name, group in groups
+        if group
+    )
+
+
+def _orientation(comparison: Comparison) -> str:
+    sre = comparison.differences("sre", "plain", "upright")
+    turned = comparison.differences("augmented", "plain", "upright")
+    both = {d.dataset for d in sre} & {d.dataset for d in turned}
+    sure = [f"`{d.dataset}`" for d in sre if d.high < 0 and d.dataset in
+            {t.dataset for t in turned if t.high < 0}]  # fmt: skip
+    said = "no data set has all three yet"
+    if both:
+        said = f"so it seems on {_listed(sure)}" if sure else "on none of these is that sure"
+    return (
+        "**Where does the way an image lies tell its class?** Where both SRE and the CNN trained "
+        f"turned, to whom it says nothing, are surely behind the CNN at 0 degrees: {said}."
+    )
+
+
+def claims(
+    found: dict[str, Any] | None, forward: dict[str, Any] | None, step: dict[str, Any] | None
+) -> str:
+    """Hold what is said of SRE-Conv against what was measured."""
+    comparison = Comparison(found) if found else None
+    rows = [
+        ["Better on every turned test set", *_better(comparison)],
+        *([f"{least} to {most} % fewer parameters", *_fewer(comparison, least, most)]
+          for least, most in ((70, 90), (20, 40))),
+        ["Less memory", *_memory(forward, step)],
+        ["No augmentation needed", *_no_augmentation(comparison)],
+        ["Little loss at 0 degrees", *_little_loss(comparison)],
+        ["Weak beyond 90 degrees", *_beyond(comparison)],
+        ["The same for 3-D data", "not measured here", "networks for volumes are not trained here"],
+    ]  # fmt: skip
+    return table("Said of SRE-Conv | Here | Measured", rows, right=set())
+
+
+_Answer = tuple[str, str]
+
+
+def _missing(comparison: Comparison | None) -> _Answer:
+    why = "no data set has both networks yet" if comparison else "no run has been made yet"
+    return "not measured here", why
+
+
+def _better(comparison: Comparison | None) -> _Answer:
+    found = comparison.differences("sre", "plain", "mean") if comparison else []
+    if not found:
+        return _missing(comparison)
+    sure = sum(d.low > 0 for d in found)
+    told = f"surely above the CNN on {sure} of {len(found)}: {', '.join(d.told for d in found)}"
+    return _verdict(sure == len(found)), told
+
+
+def _fewer(comparison: Comparison | None, least: int, most: int) -> _Answer:
+    if not comparison:
+        return _missing(comparison)
+    sre, plain = (comparison.figures(role, "parameters") for role in ("sre", "plain"))
+    shares = [100 * (1 - sre[d] / plain[d]) for d in sre if d in plain]
+    if not shares:
+        return _missing(comparison)
+    holds = all(least <= share <= most for share in shares)
+    return _verdict(holds), f"{_range(shares, '.0f')} % fewer than the CNN of the same width"
+
+
+def _memory(forward: dict[str, Any] | None, step: dict[str, Any] | None) -> _Answer:
+    told, holds = [], []
+    for name, result in (("forward", forward), ("training step", step)):
+        if result is None:
+            return "not measured here", "`make bench` measures it"
+        memory = result["peak_memory_mb"]
+        holds += [memory["sre"] < memory[rival] for rival in ("resnet18", "twin")]
+        told.append(
+            f"{name}, batch {memory['batch']}: {memory['sre']:,.0f} MB against "
+            f"{memory['resnet18']:,.0f} of ResNet-18 and {memory['twin']:,.0f} of the one with "
+            "our stem and pools"
+        )
+    return _verdict(all(holds), partly=any(holds)), "; ".join(told)
+
+
+def _no_augmentation(comparison: Comparison | None) -> _Answer:
+    if not comparison:
+        return _missing(comparison)
+    rival = comparison.differences("sre", "augmented", "mean")
+    gain = comparison.differences("sre-augmented", "sre", "mean")
+    if not rival:
+        return _missing(comparison)
+    behind, gained = [d for d in rival if d.high < 0], [d for d in gain if d.low > 0]
+    told = (
+        f"without, SRE is surely behind the CNN trained turned on {len(behind)} of {len(rival)}"
+        f"{_of(behind)}"
+    )
+    if gain:
+        told += f"; with, it surely gains on {len(gained)} of {len(gain)}{_of(gained)}"
+    return _verdict(not behind and not gained), told
+
+
+def _little_loss(comparison: Comparison | None) -> _Answer:
+    found = comparison.differences("sre", "plain", "upright") if comparison else []
+    if not found:
+        return _missing(comparison)
+    most = [d for d in found if d.value < -LITTLE]
+    told = f"more than {100 * LITTLE:.0f} point lost on {len(most)} of {len(found)}{_of(most)}"
+    return _verdict(not most, partly=len(most) < len(found)), told
+
+
+def _beyond(comparison: Comparison | None) -> _Answer:
+    by_angle = comparison.figures("sre", "accuracy_by_angle") if comparison else {}
+    if not by_angle:
+        return _missing(comparison)
+    drops = {}
+    for dataset, values in by_angle.items():
+        turns = [min(a, 360 - a) for a in (360 * i / len(values) for i in range(len(values)))]
+        near, far = (
+            [v for v, turn in zip(values, turns, strict=True) if (turn > 90) == is_far]
+            for is_far in (False, True)
+        )
+        drops[dataset] = sum(far) / len(far) - sum(near) / len(near)
+    weak = any(drop < -LITTLE for drop in drops.values())
+    told = ", ".join(f"`{name}` {100 * drop:+z.1f}" for name, drop in drops.items())
+    return _verdict(weak), f"accuracy beyond 90 degrees less that within, in points: {told}"
+
+
+def _verdict(holds: bool, *, partly: bool = False) -> str:
+    return "holds" if holds else "holds in part" if partly else "does not hold"
+
+
+def _of(found: Sequence[Difference]) -> str:
+    return f" ({', '.join(d.told for d in found)})" if found else ""
+
+
+def _range(values: Sequence[Any], form: str) -> str:
+    low, high = (format(x, form) for x in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"
+
+
+def _listed(words: Iterable[str]) -> str:
+    *some, last = words
+    return f"{', '.join(some)} and {last}" if some else last
