@@ -38,8 +38,10 @@ from sre.statistics import (
     over_seeds,
     paired_p_value,
 )
+from sre.studies.answering import answers_over
 from sre.studies.contenders import Contender, load_contenders
-from sre.studies.evaluate_run import AREA_RESAMPLES, RESAMPLES, answers_at, mark_of
+from sre.studies.evaluate_figures import AREA_RESAMPLES
+from sre.studies.evaluate_run import RESAMPLES
 from sre.studies.sweep import Arm, Sweep
 from sre.studies.sweep_file import read_sweep
 from sre.studies.sweep_run import state_of
@@ -126,15 +128,11 @@ def answers_of(
         device=args.device,
     )
     who = tuple(c for c in contenders if c.rotations == arm.turns)
-    mark, said = mark_of(data), []
+    said = []
     with tqdm(total=len(who) * len(ANGLES_DEG), desc=f"{dataset} {arm.name}") as bar:
         for one in who:
-            said.append([])
-            for angle in ANGLES_DEG:
-                said[-1].append(
-                    answers_at(one, data, mark, PROTOCOL, angle, keep_dir=args.keep_dir)
-                )
-                bar.update()
+            said.append(answers_over(one, data, PROTOCOL, ANGLES_DEG, keep_dir=args.keep_dir))
+            bar.update(len(ANGLES_DEG))
     is_multi_label = who[0].card.is_multi_label
     answers = np.array(said)  # (seeds, angles, images, classes)
     decided = decide(answers, is_multi_label=is_multi_label)

@@ -29,8 +29,9 @@ from sre.protocols import PROTOCOLS
 from sre.report import LEGEND
 from sre.settings import TrainConfig
 from sre.statistics import Interval
+from sre.studies.answering import Measured
 from sre.studies.evaluate_files import check_output, write_evaluation
-from sre.studies.evaluate_run import RESAMPLES, EvaluationView, Measured, run_evaluation
+from sre.studies.evaluate_run import RESAMPLES, EvaluationView, run_evaluation
 from sre.studies.job_settings import JobSettings
 from sre.studies.plan import estimate_job
 from sre.studies.sweep_file import read_sweep
@@ -219,6 +220,10 @@ def make_parser() -> argparse.ArgumentParser:
         "--average-rotations", type=int, default=1,
         help="also each network's average over so many rotations, such as 8, at as many times its "
         "cost; 1: none",
+    )  # fmt: skip
+    rate.add_argument(
+        "--with-placings", action="store_true",
+        help="also turned images that are reduced, magnified or shifted",
     )  # fmt: skip
     rate.add_argument("--output", type=Path, help="a .json or .csv file for everything found")
     rate.add_argument(
@@ -479,10 +484,11 @@ def _evaluate(args: argparse.Namespace, given: list[str]) -> int:
         angles_deg=[args.step_deg * i for i in range(math.ceil(360 / args.step_deg))],
         resamples=args.resamples,
         average_rotations=args.average_rotations,
+        with_placings=args.with_placings,
         device=args.device,
         keep_dir=args.keep_dir,
     )
-    with tqdm(unit="angle", dynamic_ncols=True, delay=0.01) as bar:
+    with tqdm(unit="answer", unit_scale=True, dynamic_ncols=True, delay=0.01) as bar:
         for event in events:
             match event:
                 case Measured(name, done, total):
@@ -512,6 +518,7 @@ def _evaluation_table(view: EvaluationView) -> str:
             f"standard deviation {100 * model.accuracy_spread:.1f}",
             f"  worst {percent(model.accuracy_worst)}, at {worst:g} degrees",
             f"  consistency {percent(model.consistency)}",
+            *(f"  {under.title}: {percent(under.accuracy)}" for under in model.conditions),
         ]
     lines += [
         f"{pair.first} less {pair.second}: upright {percent(pair.upright)}, "

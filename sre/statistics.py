@@ -99,14 +99,16 @@ def areas_under_curve(weights: np.ndarray, truth: np.ndarray, score: np.ndarray)
     >>> areas_under_curve(weights, truth, np.array([0.1, 0.5, 0.5, 0.9]))
     array([0.875])
     """
-    order = np.argsort(score, kind="stable")
-    starts = np.flatnonzero(np.diff(score[order], prepend=-np.inf))  # of runs of equal scores
-    positive = np.add.reduceat(weights[:, order] * truth[order], starts, axis=1)
-    negative = np.add.reduceat(weights[:, order] * ~truth[order], starts, axis=1)
-    below = np.cumsum(negative, axis=1) - negative / 2
-    pairs = positive.sum(1) * negative.sum(1)
+    by_image, negatives = weights.T, np.flatnonzero(~truth)
+    order = np.argsort(score[negatives], kind="stable")
+    ranked = score[negatives][order]
+    below = np.zeros((1 + len(order), len(weights)))  # weight of the lowest 0, 1, ... negatives
+    np.cumsum(by_image[negatives[order]], axis=0, out=below[1:])
+    drawn, own = by_image[truth], score[truth]
+    wins = below[np.searchsorted(ranked, own)] + below[np.searchsorted(ranked, own, side="right")]
+    pairs = drawn.sum(0) * below[-1]
     with np.errstate(invalid="ignore"):
-        return np.where(pairs > 0, (positive * below).sum(1) / pairs, np.nan)
+        return np.where(pairs > 0, (drawn * wins).sum(0) / 2 / pairs, np.nan)
 
 
 def paired_p_value(difference: np.ndarray, *, rounds: int = 10_000, seed: int = 0) -> float:

@@ -12,7 +12,7 @@ FLOORS = [
     {"resnet", "projection", "obstacles", "invariance"},
     {"unet", "comparison", "diagnosis", "report"}, {"models", "data", "protocols"},
     {"checkpoints", "evaluation", "explanation", "conversion", "inspection", "authors"},
-    {"settings", "statistics", "runstate"}, {"augmentation"}, {"training"}, {"studies"},
+    {"settings", "statistics", "runstate", "poses"}, {"augmentation"}, {"training"}, {"studies"},
     {"__main__"},
 ]  # fmt: skip
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}

@@ -407,7 +407,7 @@ def test_evaluating_prints_figures_with_intervals_and_writes_them(digits, tmp_pa
     assert re.search(r" less .*: upright .*, p = .*; mean .*, p = ", out)
     found = json.loads((tmp_path / "found.json").read_text())
     assert [angle["angle_deg"] for angle in found["models"][0]["angles"]] == [0, 90, 180, 270]
-    assert len(list((tmp_path / "keep").glob("*.npy"))) == 8
+    assert len(list((tmp_path / "keep").glob("*.npy"))) == 2 * (4 + 2)
     csv = ["--output", str(tmp_path / "found.csv"), "--average-rotations", "4"]
     assert main([*digits, *csv]) == 0
     assert ", mean of 4 rotations: " in capsys.readouterr().out

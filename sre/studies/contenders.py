@@ -25,6 +25,11 @@ class Contender:
     model: nn.Module
     digest: str  # of the file
 
+    @property
+    def side_px(self) -> int:
+        """Side of the images that it takes."""
+        return self.card.side_px
+
 
 def load_contenders(
     paths: Sequence[Path],
@@ -53,7 +58,7 @@ def load_contenders(
         network, card = load_checkpoint(path, device=device)
         if (card.classes, card.in_channels) != (entry.classes, entry.channels):
             raise CheckpointError(
-                f"{path.name} has other classes than the data set; choose another"
+                f"{path.name} has other classes or channels than the data set; choose another"
             )
         model, digest = network.fused(), hashlib.sha256(path.read_bytes()).hexdigest()
         found.append(Contender(name, path, card, 1, model, digest))

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from sre.errors import SettingError
 from sre.statistics import Interval
-from sre.studies.evaluate_run import EvaluationView, ModelFigures
+from sre.studies.evaluate_figures import ModelFigures
+from sre.studies.evaluate_run import EvaluationView
 
 SUFFIXES = (".json", ".csv")
 _COLUMNS = ("network", "angle_deg", "figure", "value", "low", "high")
@@ -57,6 +58,9 @@ def rows(view: EvaluationView) -> Iterator[tuple[str, str, str, float, float, fl
                 yield from _row(model.name, f"{at.angle_deg:g}", name, getattr(at, name))
         for name in _OVERALL:
             yield from _row(model.name, "", name, getattr(model, name))
+        for under in model.conditions:
+            for name in ("accuracy", "consistency"):
+                yield from _row(model.name, "", f"{under.name}_{name}", getattr(under, name))
     for pair in view.pairs:
         names = f"{pair.first} less {pair.second}"
         yield from _row(names, "0", "accuracy", pair.upright)
@@ -79,6 +83,7 @@ def as_json(view: EvaluationView) -> dict[str, object]:
     """Give everything as plain values; of each network's card what tells it apart."""
     return {
         "dataset": view.dataset, "split": view.split, "images": view.images,
+        "of_images": view.of_images,
         "protocol": view.protocol, "resamples": view.resamples, "headline": view.headline,
         "models": [_model(model) for model in view.models],
         "pairs": [asdict(pair) for pair in view.pairs],
@@ -104,5 +109,7 @@ def _model(model: ModelFigures) -> dict[str, object]:
         "card": told,
         **figures,
         "angles": [asdict(angle) for angle in model.angles],
+        "conditions": [asdict(condition) for condition in model.conditions],
+        "is_exact_at_quarter_turns": model.is_exact,
         "confusion": model.confusion.tolist(),
     }

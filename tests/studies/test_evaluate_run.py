@@ -1,10 +1,10 @@
 import csv
 import json
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from sre.averaging import RotationAverage
@@ -12,11 +12,14 @@ from sre.checkpoints import load_checkpoint
 from sre.data.store import load_split
 from sre.errors import CheckpointError, SettingError, SREError
 from sre.evaluation import classify
+from sre.poses import Pose
 from sre.protocols import find_protocol
-from sre.studies import evaluate_run
+from sre.statistics import bootstrap_weights
+from sre.studies.answering import Asking, Measured
 from sre.studies.contenders import Contender
+from sre.studies.evaluate_figures import figures_of
 from sre.studies.evaluate_files import as_json, check_output, rows, write_evaluation
-from sre.studies.evaluate_run import EvaluationView, Measured, run_evaluation
+from sre.studies.evaluate_run import EvaluationView, run_evaluation
 
 ANGLES = (0.0, 90.0, 30.0)
 
@@ -25,7 +28,9 @@ def evaluate(paths: list[Path], **settings: object) -> EvaluationView:
     settings = {"data_dir": Path(), "angles_deg": ANGLES, "resamples": 200, **settings}
     *steps, view = run_evaluation("digits", paths, **settings)
     assert all(isinstance(step, Measured) for step in steps)
-    assert [step.done for step in steps] == list(range(1, len(steps) + 1))
+    done = [step.done for step in steps]
+    assert done == sorted(done)
+    assert done[-1] == steps[-1].total
     return view
 
 
@@ -104,7 +109,7 @@ def test_an_average_over_rotations_is_a_network_of_its_own(networks, tmp_path):
     right = (answers.argmax(1) == data.labels).mean()
     assert average.angles[2].accuracy.value == pytest.approx(right, abs=0.006)
     # What was kept of the network is not taken for the average's.
-    assert len(list(tmp_path.glob("*.npy"))) == 2 * len(ANGLES)
+    assert len(list(tmp_path.glob("*.npy"))) == 2 * (3 + 2)
     assert as_json(found)["models"][1]["averaged_rotations"] == 4
 
 
@@ -121,30 +126,79 @@ def test_files_of_one_name_are_told_apart_by_their_folders(networks, tmp_path):
     assert len(found.pairs) == 3
 
 
-def test_an_evaluation_that_was_broken_off_goes_on(networks, tmp_path, monkeypatch):
+@pytest.fixture
+def asked(monkeypatch) -> list[str]:
+    """The networks that were really asked, once for each pose."""
+    found, answering = [], Asking._answering
+
+    def counted(self: Asking, who: Contender, pose: Pose):
+        found.append(who.name)
+        return answering(self, who, pose)
+
+    monkeypatch.setattr(Asking, "_answering", counted)
+    return found
+
+
+def test_an_evaluation_that_was_broken_off_goes_on(networks, tmp_path, asked):
     keep, settings = tmp_path / "keep", {"data_dir": Path(), "angles_deg": ANGLES}
-    events = run_evaluation("digits", [networks["sre"]], keep_dir=keep, **settings)
-    assert len(list(islice(events, 2))) == 2
+    events = run_evaluation("digits", [networks["plain"]], keep_dir=keep, **settings)
+    while len(asked) < 3:
+        next(events)
     events.close()
     assert len(list(keep.glob("*.npy"))) == 2
-    asked = []
-
-    def counted(*arguments, **named):
-        asked.append(named["angle_deg"])
-        return classify(*arguments, **named)
-
-    monkeypatch.setattr(evaluate_run, "classify", counted)
-    whole = evaluate([networks["sre"]], keep_dir=keep)
-    assert asked == [ANGLES[2]]
-    assert evaluate([networks["sre"]], keep_dir=keep).models[0].angles == whole.models[0].angles
-    assert len(asked) == 1
+    whole = evaluate([networks["plain"]], keep_dir=keep)
+    assert len(asked) == 1 + 3 + 2  # what was broken off; angles and flips
+    assert evaluate([networks["plain"]], keep_dir=keep).models[0].angles == whole.models[0].angles
+    assert len(asked) == 6
     # What is damaged is computed anew, and another network has answers of its own.
     next(iter(keep.glob("*.npy"))).write_bytes(b"damaged")
-    evaluate([networks["sre"]], keep_dir=keep)
-    assert len(asked) == 2
     evaluate([networks["plain"]], keep_dir=keep)
-    assert len(asked) == 5
+    assert len(asked) == 7
+    evaluate([networks["sre"]], keep_dir=keep)
+    assert len(asked) == 7 + 4  # of the quarter turns only one
+    again = evaluate([networks["sre"]], keep_dir=keep)
+    assert len(asked) == 7 + 4
+    assert again.models[0].is_exact
     assert not list(keep.glob("*.part"))
+
+
+def test_a_network_that_quarter_turns_do_not_change_is_asked_at_one_of_four(networks, asked):
+    angles = (0.0, 90.0, 180.0, 270.0, 30.0, 120.0)
+    sre, plain = evaluate([networks["sre"], networks["plain"]], angles_deg=angles).models
+    assert (sre.is_exact, plain.is_exact) == (True, False)
+    assert len(asked) == (2 + 2) + (6 + 2)
+    assert sre.angles[4].accuracy == sre.angles[5].accuracy
+
+
+def test_flips_scaled_and_shifted_images_are_further_conditions(networks, view):
+    sre, plain = view.models
+    assert [under.name for under in sre.conditions] == ["flip_vertical", "flip_horizontal"]
+    assert all(under.consistency.value == 1 for under in sre.conditions)
+    data, disc = load_split("digits", "test", data_dir=Path()), find_protocol("disc")
+    model, _ = load_checkpoint(networks["plain"])
+    answers = classify(
+        model, data.images[:, ::-1].copy(), disc, side_px=28, angle_deg=0.0, is_multi_label=False
+    )
+    right = (answers.argmax(1) == data.labels).mean()
+    assert plain.conditions[0].accuracy.value == pytest.approx(right, abs=0.006)
+    placed = evaluate([networks["sre"]], with_placings=True, most_images=40, angles_deg=(0.0,))
+    assert (placed.images, placed.of_images) == (40, 400)
+    assert [under.poses for under in placed.models[0].conditions] == [1, 1, 12, 12, 12]
+    some = evaluate([networks["sre"]], most_images=40, angles_deg=(0.0,))
+    np.testing.assert_array_equal(some.indices, placed.indices)
+    np.testing.assert_array_equal(some.labels, data.labels[some.indices])
+
+
+def test_threads_share_the_work_and_change_nothing(networks, monkeypatch):
+    alone = evaluate([networks["plain"]], angles_deg=(0.0,))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    set_to = []
+    monkeypatch.setattr(torch, "set_num_threads", set_to.append)
+    assert evaluate([networks["plain"]], angles_deg=(0.0,)).models[0].angles == (
+        alone.models[0].angles
+    )
+    assert sorted(set_to) == [1, 1, 2]
+    assert set_to[-1] == 2
 
 
 def test_a_folder_that_cannot_be_written_to_costs_only_time(networks, tmp_path):
@@ -157,7 +211,7 @@ def test_a_folder_that_cannot_be_written_to_costs_only_time(networks, tmp_path):
     [
         ("digit", {}, r"^unknown data set 'digit'; did you mean 'digits'\?$"),
         ("organmnist3d", {}, r"^OrganMNIST3D holds volumes; choose a 2-D data set$"),
-        ("cells", {}, r"has other classes than the data set; choose another$"),
+        ("cells", {}, r"has other classes or channels than the data set; choose another$"),
         ("digits", {"protocol": "disk"}, r"^unknown protocol 'disk'; did you mean 'disc'\?$"),
         ("digits", {"split": "train"}, r"^the split must be val or test, got 'train'$"),
         ("digits", {"resamples": 5}, r"^resamples must be from 100 to 100000, got 5; try 1000$"),
@@ -202,7 +256,7 @@ def test_csv_has_a_row_a_figure(view, tmp_path):
     with (tmp_path / "found.csv").open(newline="") as file:
         header, *lines = csv.reader(file)
     assert header == ["network", "angle_deg", "figure", "value", "low", "high"]
-    assert len(lines) == len(list(rows(view))) == 2 * (3 * 4 + 5) + 2
+    assert len(lines) == len(list(rows(view))) == 2 * (3 * 4 + 5 + 2 * 2) + 2
     assert all(float(low) <= float(value) <= float(high) for *_, value, low, high in lines)
 
 
@@ -229,8 +283,9 @@ def test_multi_label_sets_have_an_area_a_label_and_no_confusion(monkeypatch, net
     object.__setattr__(card, "is_multi_label", True)
     object.__setattr__(card, "classes", tuple("abcd"))
     who = Contender("x", networks["sre"], card, 1, nn.Identity(), "")
-    weights = evaluate_run.bootstrap_weights(60, resamples=100)
-    figures, scores = evaluate_run._figures(who, answers, labels, (0.0, 90.0), weights)
+    by_pose = {("x", Pose(0.0)): answers[0], ("x", Pose(90.0)): answers[1]}
+    weights = bootstrap_weights(60, resamples=100)
+    figures, scores = figures_of(who, by_pose, labels, (0.0, 90.0), weights)
     assert figures.balanced_accuracy_mean is None
     assert figures.confusion.shape == (0, 4, 4)
     assert len(figures.angles[0].auc_by_label) == 4
