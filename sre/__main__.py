@@ -25,6 +25,7 @@ from sre.data.transfer import Progress
 from sre.errors import CheckpointError, SettingError, SREError
 from sre.inspection import check_equivariance, example_input
 from sre.models import CLASSIFIERS, MODELS, build_model, find_model
+from sre.processes import ALONE, Processes, join, leave
 from sre.protocols import PROTOCOLS
 from sre.report import LEGEND
 from sre.settings import TrainConfig
@@ -297,6 +298,22 @@ def _set_threads(count: int) -> None:
 
 
 def _train(args: argparse.Namespace, given: list[str]) -> int:
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return _train_in(ALONE, args, given)
+    # Started by accelerate launch, together with others.
+    processes = join(on_cpu=args.device == "cpu")
+    args.device = processes.device
+    try:
+        return _train_in(processes, args, given)
+    except SREError:
+        if processes.is_main:
+            raise
+        return 2  # each of them would say the same
+    finally:
+        leave()
+
+
+def _train_in(processes: Processes, args: argparse.Namespace, given: list[str]) -> int:
     _check_device(args.device)
     _set_threads(args.threads)
     config = TrainConfig(**{f.name: getattr(args, f.name) for f in fields(TrainConfig)})
@@ -311,7 +328,12 @@ def _train(args: argparse.Namespace, given: list[str]) -> int:
         device=args.device,
         command=public_command(given),
         budget_s=None if args.minutes is None else 60 * args.minutes,
+        processes=processes,
     )
+    if not processes.is_main:
+        for _ in events:
+            pass
+        return 0
     # Nothing is drawn before the first step, so that a refusal stands alone.
     with tqdm(unit="step", dynamic_ncols=True, delay=0.01) as bar:
         for event in events:

@@ -17,6 +17,7 @@ from sre.data.split import Split
 from sre.errors import TrainingError
 from sre.evaluation import classify, decide
 from sre.gmr import parameter_groups
+from sre.processes import ALONE, Processes, check_share
 from sre.protocols import find_protocol, prepare
 from sre.runstate import load_run, part_of, put_state, save_run, take_state
 from sre.settings import TrainConfig
@@ -67,6 +68,7 @@ def train(
     keep: Path | None = None,
     settings: str = "",
     should_stop: Callable[[], bool] = lambda: False,
+    processes: Processes = ALONE,
 ) -> Iterator[StepDone | EpochDone | BatchHalved]:
     """Train the model in place, reporting as it goes; it ends with its best epoch's state.
 
@@ -76,6 +78,7 @@ def train(
     Args: keep: file that holds the run after every epoch. If it is there, and of the same
             ``settings``, the run goes on from it: the events of its epochs are told again first
         should_stop: asked at every step; the epoch under way then ends early and still counts
+        processes: those that train this model together, each of which calls this
     Raises: TrainingError: the loss is no longer a number, the device fails or has too little
             memory, or ``keep`` cannot be written; the model then has its best state so far
     """
@@ -83,7 +86,7 @@ def train(
     if keep is not None and (found := load_run(keep, settings=settings)):
         run.load(*found)
         yield from run.history
-    learner = _Learner(run, train_split, val_split, config, is_multi_label)
+    learner = _Learner(run, train_split, val_split, config, is_multi_label, processes)
     try:
         while run.epoch < config.epochs and not run.stopped:
             before = take_state(model, run.optimizer) | {"generator": run.generator.get_state()}
@@ -91,11 +94,14 @@ def train(
                 yield from learner.learn(should_stop)
                 done = learner.validate()
             except (RuntimeError, MemoryError) as error:
+                if processes.count > 1:
+                    # The others wait for this one's part, and cannot go back with it.
+                    raise processes.failure(error) from error
                 run.halve(before, error)
                 yield BatchHalved(run.epoch + 1, run.batch_size)
                 continue
             run.history.append(done)
-            if keep is not None:
+            if keep is not None and processes.is_main:
                 facts = run.facts() | {"epochs": config.epochs}
                 save_run(keep, run.tensors(), facts, settings=settings)
             yield done
@@ -190,9 +196,10 @@ class _Learner:
         val_split: Split,
         config: TrainConfig,
         is_multi_label: bool,
+        processes: Processes,
     ):
         self.run, self.config, self.is_multi_label = run, config, is_multi_label
-        self.device = next(run.model.parameters()).device
+        self.processes, self.device = processes, next(run.model.parameters()).device
         self.protocol = find_protocol(config.protocol)
         self.images = hold(train_split.images, self.device)
         self.labels = torch.tensor(train_split.labels).to(self.device)
@@ -205,6 +212,7 @@ class _Learner:
         run.losses = []
         steps = math.ceil(len(self.labels) / run.batch_size)
         total = steps * config.epochs
+        check_share(len(self.labels) // steps, self.processes)
         # Even parts rather than a small last one: batch-norm cannot take a batch of one.
         order = torch.randperm(len(self.labels), generator=run.generator)
         for step, batch in enumerate(order.tensor_split(steps), 1):
@@ -226,13 +234,16 @@ class _Learner:
         is_gpu = self.device.type == "cuda"
         layout = torch.channels_last if is_gpu else torch.contiguous_format
         with torch.autocast("cuda", dtype=torch.bfloat16, enabled=is_gpu):
+            images = self.processes.share_of(images)
             logits = self.run.model(images.to(memory_format=layout))
-        labels = self.labels[batch.to(self.device)]
+        labels = self.labels[self.processes.share_of(batch).to(self.device)]
         loss = loss_of(logits.float(), labels, is_multi_label=self.is_multi_label)
+        loss = loss * (len(labels) / len(batch))  # so that the sum over processes is the mean
         self.run.optimizer.zero_grad()
         loss.backward()
+        self.processes.sum_gradients(self.run.model)
         self.run.optimizer.step()
-        return loss.item()
+        return self.processes.sum(loss.detach()).item()
 
     def validate(self) -> EpochDone:
         """Look at the validation images, and keep the state if they never fared better."""

@@ -12,8 +12,8 @@ FLOORS = [
     {"resnet", "projection", "obstacles", "invariance"},
     {"unet", "comparison", "diagnosis", "report"}, {"models", "data", "protocols"},
     {"checkpoints", "evaluation", "explanation", "conversion", "inspection", "authors"},
-    {"settings", "statistics", "runstate", "poses"}, {"augmentation"}, {"training"}, {"studies"},
-    {"__main__"},
+    {"settings", "statistics", "runstate", "poses", "processes"}, {"augmentation"}, {"training"},
+    {"studies"}, {"__main__"},
 ]  # fmt: skip
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 SRE = sorted(ROOT.glob("sre/**/*.py"))

@@ -20,7 +20,7 @@ sys.modules.update(dict.fromkeys({blocked}))  # None: neither found nor imported
 """
 BLOCKED = {
     "medmnist", "sklearn", "torchvision", "gradio", "pytorch_grad_cam", "PIL", "timm", "scipy",
-    "ray",
+    "ray", "accelerate",
 }  # fmt: skip
 
 
@@ -39,7 +39,8 @@ def test_the_requirements_of_the_app_are_those_of_the_package_and_its_extras():
 
 
 def test_the_dev_extra_is_part_of_what_the_tests_need():
-    assert names(EXTRAS["dev"]) | names(EXTRAS["sweep"]) <= listed("requirements-dev.txt")
+    wanted = set().union(*(names(EXTRAS[extra]) for extra in ("dev", "sweep", "distributed")))
+    assert wanted <= listed("requirements-dev.txt")
 
 
 def without_extras(code: str) -> subprocess.CompletedProcess[str]:

@@ -86,6 +86,9 @@ def test_command_is_one_that_works(command):
         case ["python", "app.py", *flags]:
             for flag in flags:
                 assert not flag.startswith("--") or flag in app_help()
+        case ["accelerate", "launch", *flags, "-m", "sre", "train", _, _, "--device", _]:
+            make_parser().parse_args(words[words.index("train") :])
+            assert flags == ["--multi_gpu", "--num_processes", "2"]  # as tests/test_processes.py
         case ["python", "-m", "bench.accuracy"]:
             assert (ROOT / "bench" / "accuracy.py").is_file()
         case ["python", "-m", "sre", "sweep", name, *_]:

@@ -29,6 +29,7 @@ from sre.models import (
     count_parameters,
     find_model,
 )
+from sre.processes import ALONE, Processes, share_norms
 from sre.protocols import find_protocol
 from sre.resnet import ResNet
 from sre.runstate import load_facts
@@ -83,6 +84,7 @@ def run_training(
     command: str,
     budget_s: float | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    processes: Processes = ALONE,
 ) -> Iterator[Event]:
     """Train, choose the epoch on validation images, write the checkpoint, evaluate the file.
 
@@ -94,10 +96,16 @@ def run_training(
         keep: file for what is unfinished, by default one beside the output
         budget_s: of training; fewer epochs than ``config`` says are planned if need be
         should_stop: asked at every step; what is best so far is then kept and evaluated
+        processes: those that train together; each calls this, and the main one evaluates and writes
     Raises: SREError: the data set is not on disk, has volumes, a setting is out of range, or the
         output cannot be written or is another run's; all of these before training begins
         TrainingError: training broke off; the best epoch so far, if any, is in the output
     """
+    if budget_s is not None and processes.count > 1:
+        raise SettingError(
+            "a budget of time is for one process, as several would plan differently; give the "
+            "number of epochs instead"
+        )
     if budget_s is not None and not 1 <= budget_s <= 60 * MOST_MINUTES:
         raise SettingError(
             f"the budget must be from 1 second to {MOST_MINUTES} minutes, got {budget_s:g} "
@@ -142,7 +150,7 @@ def run_training(
         split_sizes={name: len(split) for name, split in splits.items()},
         seed=config.seed,
         epochs=config.epochs,
-        device=_device_name(device),
+        device=_device_name(device, processes),
         created=datetime.now(UTC).date().isoformat(),
         versions={name: version(name) for name in ("torch", "numpy", "safetensors")}
         | {"python": platform.python_version()},
@@ -151,6 +159,8 @@ def run_training(
     check_writable(_place(output, card))
     keep = keep or unfinished_path(output, card.dataset, card.model, settings)
     model = model.to(device)
+    if processes.count > 1:
+        share_norms(model)
     parts = splits["train"], splits["val"]
     kept, estimate, began = load_facts(keep, settings=settings), None, time.monotonic()
     if kept is not None:
@@ -175,15 +185,18 @@ def run_training(
             keep=keep,
             settings=settings,
             should_stop=is_over,
+            processes=processes,
         ):
             if isinstance(event, EpochDone):
                 best = event.epoch if event.is_best else card.best_epoch
                 card = replace(card, best_epoch=best, seconds=round(event.seconds, 1))
             yield event
+        if not processes.is_main:
+            return
         path = _place(output, card)
         save_checkpoint(model, card, path)
     except TrainingError as error:
-        if not card.best_epoch:
+        if not card.best_epoch or not processes.is_main:
             raise
         path = _place(output, card)
         save_checkpoint(model, card, path)
@@ -243,7 +256,9 @@ def _is_free(path: Path, card: CheckpointCard) -> bool:
         return False
 
 
-def _device_name(device: str) -> str:
+def _device_name(device: str, processes: Processes) -> str:
     if device.startswith("cuda"):
-        return torch.cuda.get_device_name(device)
-    return f"cpu, {torch.get_num_threads()} threads"
+        name = torch.cuda.get_device_name(device)
+    else:
+        name = f"cpu, {torch.get_num_threads()} threads"
+    return name if processes.count == 1 else f"{processes.count} x {name}"
