@@ -15,9 +15,11 @@ Averages over rotations are no training of their own: they ask another arm's net
 import argparse
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +30,7 @@ from sre.checkpoints import CheckpointCard
 from sre.data.split import Split
 from sre.data.store import load_split
 from sre.data.table import find_dataset
+from sre.errors import SREError
 from sre.evaluation import ANGLES_DEG, classify, decide
 from sre.models import find_model
 from sre.protocols import find_protocol
@@ -77,6 +80,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="also time an image, on a machine that does nothing else; else earlier times stay",
     )  # fmt: skip
     args = parser.parse_args(arguments)
+    try:
+        return measure(args)
+    except SREError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def measure(args: argparse.Namespace) -> int:
+    """Ask all networks that are done, and write down what they say."""
     sweep = read_sweep(args.file)
     began, found, timed = circumstances(), {}, {}
     for dataset in sweep.configs:
@@ -100,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "seeds": sweep.seeds,
         "arms": {arm.name: arm_facts(sweep, arm) for arm in sweep.arms},
         "datasets": found,
-        "time": times if args.time else _earlier_times(),
+        "time": times if args.time else earlier_times(found, _earlier()),
     }
     print(f"written: {write_results('accuracy', results)}")
     return 0
@@ -257,9 +269,28 @@ def _family(arm: Arm) -> str:
     return "" if arm.averages else find_model(arm.model).family
 
 
-def _earlier_times() -> dict | None:
+def earlier_times(found: dict[str, Any], earlier: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Keep times of an earlier file, of networks that cost as much as today's."""
+    if earlier is None or earlier["time"] is None:
+        return None
+
+    def cost(results: dict[str, Any], dataset: str, arm: str) -> int | None:
+        return results.get(dataset, {}).get("arms", {}).get(arm, {}).get("multiply_adds")
+
+    seconds = {
+        dataset: {
+            arm: taken
+            for arm, taken in arms.items()
+            if cost(found, dataset, arm) == cost(earlier["datasets"], dataset, arm) is not None
+        }
+        for dataset, arms in earlier["time"]["seconds"].items()
+    }
+    return earlier["time"] | {"seconds": {name: arms for name, arms in seconds.items() if arms}}
+
+
+def _earlier() -> dict[str, Any] | None:
     path = RESULTS_DIR / "accuracy.json"
-    return json.loads(path.read_text(encoding="utf-8"))["time"] if path.is_file() else None
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 if __name__ == "__main__":

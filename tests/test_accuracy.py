@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bench import accuracy
-from bench.accuracy import Answers, compare, dataset_figures, main
+from bench.accuracy import Answers, compare, dataset_figures, earlier_times, main
 from sre.data.split import Split
 from sre.statistics import bootstrap_weights
 from sre.studies.sweep import Arm
@@ -74,3 +74,24 @@ def test_a_difference_is_of_the_seeds_that_both_have():
 def test_where_no_run_is_done_it_says_so(tmp_path, capsys):
     assert main(["--folder", str(tmp_path), "--data-dir", str(tmp_path)]) == 1
     assert "accuracy.toml is done in" in capsys.readouterr().out
+
+
+def test_a_wrong_file_is_one_sentence(tmp_path, capsys):
+    assert main(["--file", str(tmp_path / "x.toml")]) == 2
+    assert capsys.readouterr().err.startswith("error: cannot read ")
+
+
+def test_earlier_times_stay_for_networks_of_the_same_cost(data):
+    def results(*names: str, **settings: object) -> dict:
+        return {
+            "digits": dataset_figures("digits", data, [answers(n, 1, **settings) for n in names])
+        }
+
+    now, taken = results("sre", "plain"), {"median": 0.001}
+    time = {"images": 64, "seconds": {"digits": {"sre": taken, "gone": taken}}}
+    earlier = {"time": time, "datasets": now}
+    assert earlier_times(now, None) is None
+    assert earlier_times(now, earlier | {"time": None}) is None
+    assert earlier_times(now, earlier) == {"images": 64, "seconds": {"digits": {"sre": taken}}}
+    wider = results("sre", averages="plain", turns=2)
+    assert earlier_times(wider, earlier) == {"images": 64, "seconds": {}}

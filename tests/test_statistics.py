@@ -7,6 +7,7 @@ from sre.statistics import (
     balanced_accuracies,
     bootstrap_weights,
     interval,
+    over_seeds,
     paired_p_value,
 )
 
@@ -88,3 +89,24 @@ def test_p_values_are_uniform_where_nothing_differs_and_small_where_something_do
 def test_a_p_value_by_hand():
     # Three images, all in favour: of the eight ways to swap, two are as far from 0.
     assert paired_p_value(np.ones(3), rounds=20_000) == pytest.approx(2 / 8, abs=0.02)
+
+
+def test_over_one_run_only_the_images_are_drawn():
+    samples = np.random.default_rng(0).random((100, 1))
+    assert (over_seeds(samples) == samples[:, 0]).all()
+
+
+def test_over_many_runs_the_spread_is_that_of_their_mean():
+    runs = np.random.default_rng(0).normal(size=400)
+    found = over_seeds(np.tile(runs, (2001, 1)))
+    assert found[0] == pytest.approx(runs.mean())
+    assert found[1:].std() == pytest.approx(runs.std() / np.sqrt(len(runs)), rel=0.1)
+
+
+def test_of_few_runs_the_spread_is_too_small_by_the_factor_that_is_told():
+    draw, spreads = np.random.default_rng(0), []
+    for _ in range(300):
+        runs = draw.normal(size=3)
+        spreads.append(over_seeds(np.tile(runs, (301, 1)))[1:].var())
+    # The variance of a mean of three is 1/3.
+    assert np.sqrt(np.mean(spreads) * 3) == pytest.approx(np.sqrt(2 / 3), rel=0.1)
