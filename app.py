@@ -28,6 +28,7 @@ class Options:
     host: str
     port: int
     device: str
+    trains: bool
 
 
 class _Parser(argparse.ArgumentParser):
@@ -79,6 +80,12 @@ def read_options(arguments: list[str]) -> Options:
         default="cpu",
         help="where the networks run: cpu, cuda, cuda:1 and so on, or mps (default: cpu)",
     )
+    parser.add_argument(
+        "--no-train",
+        action="store_true",
+        default=os.environ.get("SRE_NO_TRAIN", "") not in ("", "0"),
+        help="let nobody train on this server (environment: SRE_NO_TRAIN=1)",
+    )
     given = parser.parse_args(arguments)
     try:
         options = Options(
@@ -87,6 +94,7 @@ def read_options(arguments: list[str]) -> Options:
             host=given.host,
             port=_port(given.port),
             device=_device(given.device),
+            trains=not given.no_train,
         )
         _check_address(options.host, options.port)
     except ValueError as problem:
@@ -168,7 +176,13 @@ def main(arguments: list[str]) -> None:
         checkpoints_dir=CHECKPOINTS,
         device=options.device,
     )
-    page = site.build_site(late_lab)
+    trainer = backend.LateTrainer(
+        data_dir=options.data_dir,
+        cache_dir=options.cache_dir,
+        device=options.device,
+        is_allowed=options.trains,
+    )
+    page = site.build_site(late_lab, trainer=trainer)
     page.launch(
         server_name=options.host,
         server_port=options.port,

@@ -9,24 +9,34 @@ from typing import Any
 from sre.errors import SREError
 
 
-class LateLab:
-    """Calling it gives the one Lab; the first call imports and makes it."""
+class Late:
+    """Calling it gives the one object of a class; the first call imports and makes it."""
 
-    def __init__(self, *, data_dir: Path, cache_dir: Path, checkpoints_dir: Path, device: str):
-        self._settings = {
-            "data_dir": data_dir,
-            "cache_dir": cache_dir,
-            "checkpoints_dir": checkpoints_dir,
-            "device": device,
-        }
+    def __init__(self, module: str, name: str, **settings: Any):
+        self._module, self._name, self._settings = module, name, settings
         self._lock = threading.Lock()
-        self._lab: Any = None
+        self._made: Any = None
 
     def __call__(self) -> Any:
         with self._lock:
-            if self._lab is None:
-                self._lab = importlib.import_module("sre.studies.lab").Lab(**self._settings)
-        return self._lab
+            if self._made is None:
+                kind = getattr(importlib.import_module(self._module), self._name)
+                self._made = kind(**self._settings)
+        return self._made
+
+
+class LateLab(Late):
+    """Gives the Lab."""
+
+    def __init__(self, *, data_dir: Path, cache_dir: Path, checkpoints_dir: Path, device: str):
+        super().__init__(
+            "sre.studies.lab",
+            "Lab",
+            data_dir=data_dir,
+            cache_dir=cache_dir,
+            checkpoints_dir=checkpoints_dir,
+            device=device,
+        )
 
     def warm_up(self) -> None:
         """Compute what the page opens on, so that its first visitor waits less."""
@@ -35,3 +45,17 @@ class LateLab:
         with contextlib.suppress(SREError):
             start = lab.catalogue()["start"]
             lab.orbit(start["dataset"], start["sample"], None, "disc", None, 0, "")
+
+
+class LateTrainer(Late):
+    """Gives what stands behind the Train page."""
+
+    def __init__(self, *, data_dir: Path, cache_dir: Path, device: str, is_allowed: bool = True):
+        super().__init__(
+            "sre.studies.trainer",
+            "Trainer",
+            data_dir=data_dir,
+            cache_dir=cache_dir,
+            device=device,
+            is_allowed=is_allowed,
+        )

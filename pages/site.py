@@ -5,15 +5,19 @@ from typing import Any
 
 import gradio as gr
 
-from pages import lab
+from pages import lab, train
 
 KEEP_FILES_S = 3600  # of what passes through Gradio
 
 
-def build_site(late_lab: Callable[[], Any]) -> gr.Blocks:
+def build_site(late_lab: Callable[[], Any], *, trainer: Callable[[], Any]) -> gr.Blocks:
     """Make the app; its pages come up without what stands behind them, which takes seconds."""
     with gr.Blocks(
         title="SRE Lab", analytics_enabled=False, delete_cache=(KEEP_FILES_S, KEEP_FILES_S)
     ) as site:
+        gr.Navbar(main_page_name="Lab")
         lab.build(late_lab)
+    with site.route("Train", "/train"):
+        gr.Navbar(main_page_name="Lab")
+        train.build(trainer, late_lab)
     return site

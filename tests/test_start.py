@@ -23,7 +23,15 @@ def app(*flags: str, **variables: str) -> subprocess.CompletedProcess[str]:
 def test_help_documents_every_option():
     done = app("--help")
     assert done.returncode == 0
-    for option in ("--data-dir", "--cache-dir", "--host", "--port", "--device", "SRE_DATA_DIR"):
+    for option in (
+        "--data-dir",
+        "--cache-dir",
+        "--host",
+        "--port",
+        "--device",
+        "--no-train",
+        "SRE_DATA_DIR",
+    ):
         assert option in done.stdout
 
 

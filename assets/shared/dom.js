@@ -61,7 +61,8 @@ function watchSight(nodes, onArrival) {
 /** Elements of the template by their data-ref. */
 function references(root) {
   const found = {};
-  for (const node of root.querySelectorAll("[data-ref]")) found[node.dataset.ref] = node;
+  // Not `dataset`: a form whose field has that name gives the field.
+  for (const node of root.querySelectorAll("[data-ref]")) found[node.getAttribute("data-ref")] = node;
   return found;
 }
 

@@ -101,7 +101,8 @@ class JobQueue:
         Raises: SettingError: it runs
         """
         with self._lock:
-            if self.status(job).state == "running" or self._is_worker_alive(of=job):
+            state = self.status(job).state  # a worker may still be closing when the job is over
+            if state == "running" or (state == "queued" and self._is_worker_alive(of=job)):
                 raise SettingError(f"run {job.name} is under way; stop it first")
             job.remove()
 

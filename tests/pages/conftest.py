@@ -13,7 +13,7 @@ import torch
 from playwright.sync_api import Browser, Page, Request, sync_playwright
 
 from pages import component, lab, theme
-from pages.backend import LateLab
+from pages.backend import LateLab, LateTrainer
 from pages.site import build_site
 from sre.checkpoints import CheckpointCard, save_checkpoint
 from sre.data.table import find_dataset
@@ -77,9 +77,16 @@ def _save_untrained(folder: Path, dataset: str, model: str, rotates: bool) -> No
 
 
 @pytest.fixture(scope="session")
-def server(late_lab: LateLab) -> Iterator[str]:
+def late_trainer(late_lab: LateLab, tmp_path_factory: pytest.TempPathFactory) -> LateTrainer:
+    """What trains, on the Lab's data."""
+    cache_dir = tmp_path_factory.mktemp("trainer")
+    return LateTrainer(data_dir=late_lab().data_dir, cache_dir=cache_dir, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def server(late_lab: LateLab, late_trainer: LateTrainer) -> Iterator[str]:
     """The address of the running page."""
-    demo = build_site(late_lab)
+    demo = build_site(late_lab, trainer=late_trainer)
     _, address, _ = demo.launch(
         prevent_thread_lock=True,
         quiet=True,

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from pages import lab, train
 from pages.component import ASSETS, STYLES, asset, head, join_scripts
-from pages.lab import SCRIPTS
 from sre.symmetry import disc_mask, rotate
 
+SCRIPTS = (*lab.SCRIPTS, *train.SCRIPTS)
+TEMPLATES = ("lab/lab.html", "train/train.html")
 pytestmark = pytest.mark.browser
 
 
@@ -57,10 +59,10 @@ def test_numbers_in_words(tab, expression, words):
 
 def test_every_script_is_used_and_every_asset_a_script_or_style():
     files = {path.relative_to(ASSETS).as_posix() for path in ASSETS.rglob("*.*")}
-    assert files == {*SCRIPTS, *STYLES, "lab/lab.html"}
+    assert files == {*SCRIPTS, *STYLES, *TEMPLATES}
 
 
 def test_nothing_on_the_page_points_elsewhere():
-    text = join_scripts(SCRIPTS) + head() + asset("lab/lab.html")
+    text = join_scripts(SCRIPTS) + head() + join_scripts(TEMPLATES)
     assert "http" not in text.replace("http://www.w3.org/2000/svg", "")
     assert "innerHTML" not in text
