@@ -17,6 +17,11 @@ class Late:
         self._lock = threading.Lock()
         self._made: Any = None
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Folders and device, which other studies share."""
+        return self._settings
+
     def __call__(self) -> Any:
         with self._lock:
             if self._made is None:
@@ -58,4 +63,16 @@ class LateTrainer(Late):
             cache_dir=cache_dir,
             device=device,
             is_allowed=is_allowed,
+        )
+
+
+class LateEvaluations(Late):
+    """Gives what stands behind the Evaluate page, which makes way for the Lab."""
+
+    def __init__(self, late_lab: LateLab):
+        super().__init__(
+            "sre.studies.evaluations",
+            "Evaluations",
+            **late_lab.settings,
+            wait=lambda: late_lab().wait_until_idle(),
         )

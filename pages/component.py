@@ -8,7 +8,7 @@ from typing import Any
 from sre.errors import Dropped, SettingError, SREError
 
 ASSETS = Path(__file__).parent.parent / "assets"
-STYLES = ("shared/base.css", "lab/lab.css", "train/train.css")
+STYLES = ("shared/base.css", "lab/lab.css", "train/train.css", "evaluate/evaluate.css")
 Reply = dict[str, Any]
 
 

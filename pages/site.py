@@ -5,12 +5,13 @@ from typing import Any
 
 import gradio as gr
 
-from pages import lab, train
+from pages import evaluate, lab, train
+from pages.backend import LateEvaluations, LateLab
 
 KEEP_FILES_S = 3600  # of what passes through Gradio
 
 
-def build_site(late_lab: Callable[[], Any], *, trainer: Callable[[], Any]) -> gr.Blocks:
+def build_site(late_lab: LateLab, *, trainer: Callable[[], Any]) -> gr.Blocks:
     """Make the app; its pages come up without what stands behind them, which takes seconds."""
     with gr.Blocks(
         title="SRE Lab", analytics_enabled=False, delete_cache=(KEEP_FILES_S, KEEP_FILES_S)
@@ -20,4 +21,7 @@ def build_site(late_lab: Callable[[], Any], *, trainer: Callable[[], Any]) -> gr
     with site.route("Train", "/train"):
         gr.Navbar(main_page_name="Lab")
         train.build(trainer, late_lab)
+    with site.route("Evaluate", "/evaluate"):
+        gr.Navbar(main_page_name="Lab")
+        evaluate.build(LateEvaluations(late_lab))
     return site

@@ -50,6 +50,13 @@ def write_evaluation(view: EvaluationView, path: Path) -> None:
         ) from error
 
 
+def as_rows(view: EvaluationView) -> Iterator[tuple[object, ...]]:
+    """Give the table of a CSV file, its head first; no field needs quotes but the names."""
+    yield _COLUMNS
+    for name, *others in rows(view):
+        yield f'"{name}"', *others
+
+
 def rows(view: EvaluationView) -> Iterator[tuple[str, str, str, float, float, float]]:
     """Give a row a figure; those over all angles have no angle, those of a pair two names."""
     for model in view.models:

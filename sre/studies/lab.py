@@ -67,6 +67,11 @@ class Lab:
     def __post_init__(self) -> None:
         self._cache = TextCache(self.cache_dir / "orbits")
 
+    def wait_until_idle(self) -> None:
+        """Return once no visitor waits for an orbit, for work that can wait."""
+        with self._running:
+            pass
+
     def catalogue(self) -> Json:
         """All data sets, what is there of them, and the sample to begin with."""
         cards = list_checkpoints(self.checkpoints_dir)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from pages import lab, train
+from pages import evaluate, lab, train
 from pages.component import ASSETS, STYLES, asset, head, join_scripts
 from sre.symmetry import disc_mask, rotate
 
-SCRIPTS = (*lab.SCRIPTS, *train.SCRIPTS)
-TEMPLATES = ("lab/lab.html", "train/train.html")
+SCRIPTS = (*lab.SCRIPTS, *train.SCRIPTS, *evaluate.SCRIPTS)
+TEMPLATES = ("lab/lab.html", "train/train.html", "evaluate/evaluate.html")
 pytestmark = pytest.mark.browser
 
 
