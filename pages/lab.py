@@ -62,11 +62,12 @@ def server_functions(lab: Callable[[], Any]) -> list[Callable[[Any], Reply]]:
     @replying
     def get_orbit(request: Reply) -> Reply:
         names = ("dataset", "sample", "upload", "protocol", "target", "ticket", "session")
-        return lab().packed_orbit(*fields(request, *names))
+        return lab().packed_orbit(*fields(request, *names), request.get("networks"))
 
     @replying
     def find_sample(request: Reply) -> Reply:
-        return lab().find(*fields(request, "dataset", "kind", "after", "protocol"))
+        given = fields(request, "dataset", "kind", "after", "protocol")
+        return lab().find(*given, request.get("networks"))
 
     @replying
     def take_upload(request: DataWithFiles) -> Reply:

@@ -17,7 +17,7 @@ function readAddress(search, catalogue) {
   const query = new URLSearchParams(search);
   const notices = [];
   const given = (name) => (query.has(name) && query.get(name).trim() !== "" ? query.get(name).trim() : null);
-  const state = { ...catalogue.start, angle: 0, stage: "stage2", channel: 0, protocol: "disc", maps: "as-is", target: null, upload: null };
+  const state = { ...catalogue.start, angle: 0, stage: "stage2", channel: 0, protocol: "disc", maps: "as-is", target: null, upload: null, networks: null };
 
   function choose(name, allowed) {
     const value = given(name);
@@ -53,6 +53,7 @@ function readAddress(search, catalogue) {
     const last = Math.max(0, (entry?.counts?.test ?? 1) - 1);
     state.sample = number("sample", state.sample, (value) => Math.min(last, Math.max(0, Math.round(value))));
   }
+  if (!isRefused) state.networks = readNetworks(query, entry, notices);
   state.angle = number("angle", 0, wrapAngle);
   choose("stage", STAGES);
   choose("protocol", PROTOCOLS);
@@ -67,6 +68,33 @@ function readAddress(search, catalogue) {
   }
   return { state, notices };
 }
+
+/** `networks`: one a column; `network`: one that takes the column of its arm, or else the last. */
+function readNetworks(query, entry, notices) {
+  const one = query.get("network");
+  const names = one ? [one] : (query.get("networks") ?? "").split(",").filter(Boolean).slice(0, entry.usual.length);
+  const missing = names.filter((name) => !entry.networks.some((network) => network.name === name));
+  if (missing.length) {
+    notices.push(`The address asks for the network “${missing[0]}”, which ${entry.title} does not have; showing the usual ones.`);
+    return null;
+  }
+  if (!one) return names.length && new Set(names).size === names.length ? namesOrUsual(entry, names) : null;
+  const armOfName = (name) => entry.networks.find((network) => network.name === name).arm;
+  const column = entry.usual.findIndex((name) => armOfName(name) === armOfName(one));
+  return namesOrUsual(entry, placeNetwork(entry.usual, column < 0 ? entry.usual.length - 1 : column, one));
+}
+
+/** Names with one of them in a column; if it stood in another, the two change places. */
+function placeNetwork(names, column, name) {
+  const found = [...names];
+  const before = found.indexOf(name);
+  if (before >= 0) found[before] = found[column];
+  found[column] = name;
+  return found;
+}
+
+/** What is shown anyway needs no words in the address. */
+const namesOrUsual = (entry, names) => (String(names) === String(entry.usual) ? null : names);
 
 function isShowable(entry) {
   return entry.dimensions === 2 && entry.status !== "missing" && entry.checkpoints > 0;
@@ -86,6 +114,7 @@ function writeAddress(state, { isNew = false } = {}) {
     dataset: state.dataset, sample: state.upload ? null : state.sample, angle: state.angle, stage: state.stage,
     channel: state.channel === 0 ? "mean" : state.channel, protocol: state.protocol,
     maps: state.maps === "as-is" ? null : state.maps, target: state.target,
+    networks: state.networks?.join(",") ?? null, network: null,
   };
   for (const [name, value] of Object.entries(own)) {
     if (value === null || value === undefined) query.delete(name);

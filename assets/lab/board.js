@@ -32,12 +32,12 @@ const answerColour = (classes) => (classes.length ? classColour(classes[0]) : "v
  * The head of each column: what the network sees, its name, and its answer. `keys` repeats the names
  * and answers in short beside the dial, which stays in view on a phone.
  */
-function buildModelRow(row, keys, orbit) {
+function buildModelRow(row, keys, orbit, { entry, choose }) {
   const { bundle } = orbit;
   keys.replaceChildren();
   const hasLabel = bundle.sample.label !== null;
   row.replaceChildren(make("div", { class: "lab-gutter" }, make("span", { class: "lab-small", text: "The network sees" })));
-  const cells = bundle.models.map((model) => {
+  const cells = bundle.models.map((model, column) => {
     const canvas = pixelCanvas(bundle.side, `What ${model.title} sees: the turned image`);
     const swatch = make("i", { class: "lab-swatch" });
     const answer = make("span");
@@ -46,7 +46,7 @@ function buildModelRow(row, keys, orbit) {
     keys.append(make("div", {}, lineKey(model), make("b", { text: model.short }), brief));
     row.append(make("div", { class: "lab-model" }, canvas, make("div", {},
       make("h3", {}, lineKey(model), model.title),
-      make("p", { class: "lab-answer" }, swatch, answer), verdict)));
+      make("p", { class: "lab-answer" }, swatch, answer), verdict, networkPicker(entry, bundle.networks, column, choose))));
     return { model, swatch, answer, verdict, brief, context: canvas.getContext("2d"), said: null };
   });
   return ({ index }) => {
@@ -66,6 +66,16 @@ function buildModelRow(row, keys, orbit) {
       verdict.classList.toggle("is-wrong", !right);
     }
   };
+}
+
+/** Where there are more networks than columns: which one this column shows. */
+function networkPicker(entry, names, column, choose) {
+  if (!entry || entry.networks.length <= names.length) return null;
+  const select = make("select", { class: "lab-choose", "aria-label": `Network of column ${column + 1}` },
+    ...entry.networks.map(({ name, title }) => make("option", { value: name, text: title })));
+  select.value = names[column];
+  select.addEventListener("change", () => choose(column, select.value));
+  return select;
 }
 
 /** A row of a table whose columns are the networks. */

@@ -9,10 +9,6 @@ function stateWords(entry) {
   }[entry.status] ?? entry.status;
 }
 
-function trainCommands(entry) {
-  return `python -m sre train ${entry.name} sre_resnet18`;
-}
-
 const downloads = new Map(); // elements of downloads, by data set
 
 /** Show the catalogue in a panel. `choose(name)` opens a data set; `arrived(entry)` hears of a download. */
@@ -46,7 +42,8 @@ function fillDatasets(panel, catalogue, { current, choose, arrived, call, say })
     if (entry.dimensions !== 2) return card;
     if (entry.status === "missing") card.append(downloadPart(entry));
     if (entry.checkpoints === 0) {
-      card.append(make("span", { class: "lab-small", text: "To see it here, train the networks:" }), make("code", { text: trainCommands(entry) }));
+      const address = `./train?${new URLSearchParams({ dataset: entry.name })}`;
+      card.append(make("span", { class: "lab-small" }, "To see it here, ", make("a", { href: address, text: "train a network" }), "."));
     }
     return card;
   }

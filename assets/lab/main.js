@@ -54,9 +54,9 @@ async function show(wanted, { isNew = false } = {}) {
   lab.ticket = ticket;
   const request = {
     dataset: state.dataset, sample: state.sample, upload: state.upload,
-    protocol: state.protocol, target: state.target,
+    protocol: state.protocol, target: state.target, networks: state.networks,
   };
-  setWaiting("Turning the image through 72 angles and asking three networks…");
+  setWaiting("Turning the image through 72 angles and asking the networks…");
   const began = performance.now();
   let orbit = await openedOrbit(request, ticket);
   if (ticket !== latestTicket || orbit.dropped) return; // the visitor has moved on
@@ -117,7 +117,9 @@ async function openedOrbit(request, ticket) {
     const reply = await call("get_orbit", { ...request, ticket, session });
     if (reply.error || reply.dropped) return reply;
     const bundle = JSON.parse(reply.bundle);
-    orbit = openBundle({ ...bundle, sample: reply.sample, target: { ...bundle.target, chosen: reply.is_target_chosen } });
+    const target = { ...bundle.target, chosen: reply.is_target_chosen };
+    giveLines(bundle.models);
+    orbit = openBundle({ ...bundle, sample: reply.sample, networks: reply.networks, target });
   }
   opened.delete(key);
   opened.set(key, orbit);
@@ -134,7 +136,7 @@ function build(orbit) {
   buildCost(rows.cost, bundle);
   const board = {
     orbit, state, rows, subject: subjectOf(bundle),
-    paintModels: buildModelRow(rows.modelRow, rows.keys, orbit),
+    paintModels: buildModelRow(rows.modelRow, rows.keys, orbit, { entry: entryOf(bundle.dataset.name), choose: chooseNetwork }),
     paintAnswers: buildAnswers(rows.answers, orbit),
     features: buildFeatures(rows.featureRow, orbit, (channel) => changeView({ channel })),
     cams: buildCams(rows.camRow, orbit),
@@ -293,7 +295,14 @@ function openDatasets() {
 function chooseDataset(name) {
   closePanel(ui.datasetButton, ui.datasetPanel);
   const sample = name === catalogue.start.dataset ? catalogue.start.sample : 0;
-  show({ ...state, dataset: name, sample, upload: null, target: null }, { isNew: true });
+  show({ ...state, dataset: name, sample, upload: null, target: null, networks: null }, { isNew: true });
+}
+
+/** Show another network in a column; one that stands in another column already changes places with it. */
+async function chooseNetwork(column, name) {
+  const entry = entryOf(state.dataset);
+  await show({ ...state, networks: namesOrUsual(entry, placeNetwork(shown.orbit.bundle.networks, column, name)) }, { isNew: true });
+  ui.modelRow.querySelectorAll("select")[column]?.focus();
 }
 
 /** A download is done: open it, unless the visitor has gone on to something else. */
@@ -311,7 +320,7 @@ async function findSample(button) {
   button.disabled = true;
   button.setAttribute("aria-busy", "true");
   const { dataset } = state;
-  const found = await call("find_sample", { dataset, kind, after: state.sample, protocol: state.protocol });
+  const found = await call("find_sample", { dataset, kind, after: state.sample, protocol: state.protocol, networks: state.networks });
   button.disabled = false;
   button.removeAttribute("aria-busy");
   if (found.error) return complain(found.error);

@@ -46,7 +46,18 @@ const ARMS = {
   plain: { dash: "7 4", colour: "var(--lab-plain)" },
   augmented: { dash: "1.5 4", colour: "var(--lab-augmented)" },
 };
-const armOf = (model) => ARMS[model.arm] || ARMS.plain;
+const armOf = (model) => ARMS[model.line ?? model.arm] || ARMS.plain;
+
+/** Give each network a line of its own: that of its arm, or where that is taken, the first that is free. */
+function giveLines(models) {
+  const free = new Set(Object.keys(ARMS));
+  for (const model of models) if (free.delete(model.arm)) model.line = model.arm;
+  for (const model of models) {
+    if (model.line) continue;
+    [model.line] = free;
+    free.delete(model.line);
+  }
+}
 
 /** Draw a table of 256 colours along a canvas of 256 by 1. */
 function paintColourBar(canvas, table) {

@@ -55,8 +55,7 @@ function runNotes(job, history) {
 }
 
 function labAddress(job) {
-  const { dataset } = job.settings;
-  return `./?${new URLSearchParams({ dataset })}`;
+  return `./?${new URLSearchParams({ dataset: job.settings.dataset, network: `trained:${job.checkpoint}` })}`;
 }
 
 const RESULTS = [

@@ -19,7 +19,7 @@ from PIL import Image
 
 from sre.protocols import PROTOCOLS
 from sre.resnet import STAGES
-from sre.studies.orbit import ModelView, OrbitView, StageView
+from sre.studies.orbit import ModelView, OrbitView, StageView, tell_apart
 
 VERSION = 3
 LIMIT_BYTES, SPARE_BYTES = 400_000, 1_000  # of the bundle; for the sample's name, put in later
@@ -36,6 +36,8 @@ TITLES = {
     "plain": ("CNN", "CNN"),
     "augmented": ("CNN + rotation", "CNN + rot."),
     "sre-augmented": ("SRE-CNN + rotation", "SRE + rot."),
+    "gmr": ("GMR-CNN", "GMR"),
+    "gmr-augmented": ("GMR-CNN + rotation", "GMR + rot."),
 }
 # Values above this quantile of a stage are clipped: a few peaks would leave the rest in the dark.
 CLIP_QUANTILE = 0.999
@@ -105,9 +107,11 @@ def _bundle(
         ]
         for model in view.models
     ]
+    cards = [model.card for model in view.models]
+    titles = tell_apart(cards, lambda card: TITLES[card.arm][0])
     models = [
-        _model(model, [{name: job.result() for name, job in sheets.items()} for sheets in row])
-        for model, row in zip(view.models, jobs, strict=True)
+        _model(model, title, [{n: job.result() for n, job in sheets.items()} for sheets in row])
+        for model, title, row in zip(view.models, titles, jobs, strict=True)
     ]
     targets = {m.target for m in view.models}
     picture = picture_sheet(
@@ -136,9 +140,9 @@ def _bundle(
     }
 
 
-def _model(model: ModelView, sheets: Sequence[Json]) -> Json:
+def _model(model: ModelView, title: str, sheets: Sequence[Json]) -> Json:
     card = model.card
-    title, short = TITLES[card.arm]
+    short = TITLES[card.arm][1]
     confidence = model.confidence(model.target)
     return {
         "name": card.model,

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from sre.checkpoints import CheckpointCard, list_checkpoints
 from sre.data.download import current_progress, download
 from sre.data.store import status
 from sre.data.table import DATASETS, DatasetEntry, find_dataset
@@ -30,12 +29,11 @@ from sre.studies.samples import (
     list_gallery,
     load_test,
 )
+from sre.studies.shelf import SIZE_PX, Network, choose, list_shelf, networks_of, usual
 from sre.studies.uploads import read_picture
 
-ARMS = ("sre", "plain", "augmented")  # the columns of the page, in their order
 PREFERRED = ("bloodmnist", "pneumoniamnist", "retinamnist", "breastmnist")
 MOST_UPLOADS, MOST_SESSIONS = 256, 4096
-SIZE_PX = 28
 LONGEST_TEXT, LARGEST_WHOLE = 200, 2**53  # beyond this a browser's numbers are not whole
 
 Json = dict[str, Any]
@@ -43,7 +41,7 @@ Json = dict[str, Any]
 
 @dataclass(slots=True)
 class Lab:
-    """The Lab over one data folder and one folder of checkpoints.
+    """The Lab over one data folder, one folder of checkpoints, and those trained on the page.
 
     Safe from many threads: networks run one request at a time, equal requests share an answer.
     What comes from a browser may be anything, hence ``object``; what is wrong with it is said by
@@ -74,8 +72,8 @@ class Lab:
 
     def catalogue(self) -> Json:
         """All data sets, what is there of them, and the sample to begin with."""
-        cards = list_checkpoints(self.checkpoints_dir)
-        rows = [self._row(entry, cards) for entry in DATASETS.values()]
+        shelf = list_shelf(self.checkpoints_dir, self.cache_dir)
+        rows = [self._row(entry, networks_of(shelf, entry)) for entry in DATASETS.values()]
         shown = {r["name"] for r in rows if r["status"] != "missing" and r["checkpoints"]}
         first = [
             n for n in (*PREFERRED, *sorted(shown - {"cells", "digits"}), "cells") if n in shown
@@ -98,19 +96,26 @@ class Lab:
         sheet = picture_sheet(view.images) if len(view.images) else None
         return {"total": view.total, "items": items, "sheet": sheet}
 
-    def find(self, dataset: object, kind: object, after: object, protocol: object) -> Json:
+    def find(
+        self,
+        dataset: object,
+        kind: object,
+        after: object,
+        protocol: object,
+        networks: object = None,
+    ) -> Json:
         """A test image of a kind: random, cnn_wrong_turned or sre_wrong."""
         entry, kind = find_images(_text(dataset, "dataset")), _text(kind, "kind")
         after = None if after is None else _whole(after, "after")
         protocol = find_protocol(_text(protocol, "protocol")).name
 
-        def look(networks: Sequence[Path]) -> FoundView:
+        def look(found: Sequence[Network]) -> FoundView:
             return find_sample(
                 entry.name,
                 kind,
                 after=after,
                 protocol=protocol,
-                checkpoints=networks,
+                checkpoints=[network.path for network in found],
                 data_dir=self.data_dir,
             )
 
@@ -118,7 +123,8 @@ class Lab:
             view = look([])
         else:
             with self._running:
-                view = look(list(self._networks(entry)))
+                # Those on show first; where they have no such arm, the usual ones.
+                view = look([*self._networks(entry, networks), *self._networks(entry)])
         return {"index": view.index, "note": view.note}
 
     def upload(self, data: bytes, name: object, dataset: object) -> Json:
@@ -144,17 +150,22 @@ class Lab:
         target: object,
         ticket: object,
         session: object,
+        networks: object = None,
     ) -> Json:
         """The bundle of one sample; dropped if the session has asked for another meanwhile.
 
         Args: sample: a number; upload: a token instead, or None; target: a class, or None;
-            ticket: counts a session's requests; session: empty for callers that ask once
+            ticket: counts a session's requests; session: empty for callers that ask once;
+            networks: names out of the catalogue, one a column; None: the usual ones
         Raises: SREError: what was wrong with the request; Dropped: as above
         """
-        packed = self.packed_orbit(dataset, sample, upload, protocol, target, ticket, session)
+        packed = self.packed_orbit(
+            dataset, sample, upload, protocol, target, ticket, session, networks
+        )
         bundle = json.loads(packed["bundle"])
         target = bundle["target"] | {"chosen": packed["is_target_chosen"]}
-        return bundle | {"sample": packed["sample"], "target": target}
+        told = {"sample": packed["sample"], "target": target, "networks": packed["networks"]}
+        return bundle | told
 
     def packed_orbit(
         self,
@@ -165,6 +176,7 @@ class Lab:
         target: object,
         ticket: object,
         session: object,
+        networks: object = None,
     ) -> Json:
         """The same with the bundle as text, as it is kept: to take it apart would cost 20 ms.
 
@@ -175,14 +187,15 @@ class Lab:
         target = None if target is None else _whole(target, "target")
         session, ticket = _text(session, "session"), _whole(ticket, "ticket")
         image, label, described = self._sample(entry, sample, upload)
-        networks, of_set = self._networks(entry), self._described(entry)
-        if not networks:
+        chosen, of_set = self._networks(entry, networks), self._described(entry)
+        paths = [network.path for network in chosen]
+        if not paths:
             raise SettingError(
                 f"{entry.title} has no checkpoint yet; train one with: python -m sre train "
                 f"{entry.name} sre_resnet18"
             )
         self._note_ticket(session, ticket)
-        key = _key(image, list(networks), [label, name, target, of_set])
+        key = _key(image, paths, [label, name, target, of_set])
 
         def compute(is_wanted: Any) -> str:
             with self._running:
@@ -190,7 +203,7 @@ class Lab:
                     raise Dropped("the visitor has moved on; ask again if you still want it")
                 view = study_orbit(
                     image,
-                    checkpoints=list(networks),
+                    checkpoints=paths,
                     protocol=name,
                     label=label,
                     target=target,
@@ -200,7 +213,12 @@ class Lab:
             return pack_orbit(view, key=key, dataset=of_set, sample={})
 
         text = self._cache.fetch(key, compute, is_wanted=lambda: self._is_newest(session, ticket))
-        return {"bundle": text, "sample": described, "is_target_chosen": target is not None}
+        return {
+            "bundle": text,
+            "sample": described,
+            "is_target_chosen": target is not None,
+            "networks": [network.name for network in chosen],
+        }
 
     def download(self, dataset: object) -> Json:
         """Begin to fetch a data set, or join whoever does; see download_progress."""
@@ -245,7 +263,7 @@ class Lab:
             with self._state:
                 self._fetching.discard(entry.name)
 
-    def _row(self, entry: DatasetEntry, cards: dict[Path, CheckpointCard]) -> Json:
+    def _row(self, entry: DatasetEntry, networks: dict[str, Network]) -> Json:
         found, note = "missing", ""
         try:
             found = status(entry, data_dir=self.data_dir)
@@ -267,7 +285,11 @@ class Lab:
             "licence": entry.licence,
             "citation": entry.citation,
             "description": entry.description,
-            "checkpoints": sum(_is_shown(card, entry) for card in cards.values()),
+            "checkpoints": len(networks),
+            "networks": [
+                {"name": n.name, "title": n.title, "arm": n.card.arm} for n in networks.values()
+            ],
+            "usual": [network.name for network in usual(networks)],
             "note": note,
         }
 
@@ -289,20 +311,10 @@ class Lab:
             "note": notes.get(found, ""),
         }
 
-    def _networks(self, entry: DatasetEntry) -> dict[Path, CheckpointCard]:
-        """The checkpoints that the page compares: the narrowest of each arm, in the arms' order."""
-        cards = list_checkpoints(self.checkpoints_dir)
-        chosen = {}
-        for arm in ARMS:
-            of_arm = [
-                (card.width, path)
-                for path, card in cards.items()
-                if card.arm == arm and _is_shown(card, entry)
-            ]
-            if of_arm:
-                path = min(of_arm)[1]
-                chosen[path] = cards[path]
-        return chosen
+    def _networks(self, entry: DatasetEntry, names: object = None) -> list[Network]:
+        """The networks that the page compares, one a column."""
+        shelf = list_shelf(self.checkpoints_dir, self.cache_dir)
+        return choose(networks_of(shelf, entry), names)
 
     def _sample(
         self, entry: DatasetEntry, sample: object, upload: object
@@ -333,17 +345,6 @@ class Lab:
     def _is_newest(self, session: str, ticket: int) -> bool:
         with self._state:
             return ticket >= self._tickets.get(session, ticket)
-
-
-def _is_shown(card: CheckpointCard, entry: DatasetEntry) -> bool:
-    """Tell whether a checkpoint is of a data set as it is now, and has a column on the page."""
-    ours = (entry.name, entry.classes, entry.channels, entry.is_multi_label)
-    return card.arm in ARMS and ours == (
-        card.dataset,
-        card.classes,
-        card.in_channels,
-        card.is_multi_label,
-    )
 
 
 def _key(image: np.ndarray, networks: Sequence[Path], settings: Sequence[object]) -> str:

@@ -76,11 +76,18 @@ class OrbitView:
     @property
     def headline(self) -> str:
         """Say in words what is to be seen, whoever comes off better."""
-        parts = [f"{short_name(m.card)} changes its mind {times(m.changes)}" for m in self.models]
+        names = tell_apart([m.card for m in self.models], short_name)
+        parts = [
+            f"{name} changes its mind {times(m.changes)}"
+            for name, m in zip(names, self.models, strict=True)
+        ]
         said = f"Over the full turn {join(parts)}."
         if not isinstance(self.label, int):
             return said
-        share = [(short_name(m.card), (m.predictions == self.label).mean()) for m in self.models]
+        share = [
+            (name, (m.predictions == self.label).mean())
+            for name, m in zip(names, self.models, strict=True)
+        ]
         if all(s == 1 for _, s in share) and len(share) > 1:
             return f"{said} All are right at every angle."
         if all(s == 0 for _, s in share):
@@ -91,9 +98,31 @@ class OrbitView:
 
 def short_name(card: CheckpointCard) -> str:
     """Name a network as the page does."""
-    return {"sre": "SRE", "plain": "the CNN", "augmented": "the rotation-trained CNN"}.get(
-        card.arm, "the rotation-trained SRE"
-    )
+    return {
+        "sre": "SRE",
+        "plain": "the CNN",
+        "augmented": "the rotation-trained CNN",
+        "sre-augmented": "the rotation-trained SRE",
+        "gmr": "GMR",
+        "gmr-augmented": "the rotation-trained GMR",
+    }[card.arm]
+
+
+def tell_apart(
+    cards: Sequence[CheckpointCard], name_of: Callable[[CheckpointCard], str]
+) -> list[str]:
+    """Name networks; those of one name by what they differ in: depth, width, or their order."""
+    names = [name_of(card) for card in cards]
+    depths = [f"{n} {card.model[-2:]}" for n, card in zip(names, cards, strict=True)]
+    wide = [f"{n} of width {card.width}" for n, card in zip(names, cards, strict=True)]
+    counted = [f"{n} (number {i})" for i, n in enumerate(wide, 1)]
+    for finer in (wide, depths, counted):
+        if len(set(names)) == len(names):
+            break
+        alike = [names.count(n) > 1 for n in names]
+        fine = [f if is_alike else n for n, f, is_alike in zip(names, finer, alike, strict=True)]
+        names = fine if finer is counted or len(set(fine)) == len(fine) else names
+    return names
 
 
 def times(count: int) -> str:

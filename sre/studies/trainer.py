@@ -14,6 +14,7 @@ from sre.studies.job_queue import MOST_QUEUED, JobQueue
 from sre.studies.job_settings import MOST, JobSettings
 from sre.studies.jobs import Job, Status
 from sre.studies.plan import count_costs, estimate_apart
+from sre.studies.shelf import trained_dir
 
 Json = dict[str, Any]
 LISTED = 30  # jobs, newest first
@@ -200,11 +201,6 @@ class Trainer:
 
     def _is_busy(self) -> bool:
         return any(status.state == "running" for _, status in self.queue.jobs())
-
-
-def trained_dir(cache_dir: Path) -> Path:
-    """Folder of the checkpoints that the page's jobs make."""
-    return cache_dir / "trained"
 
 
 def _view(job: Job, status: Status) -> Json:

@@ -37,7 +37,7 @@ def late_lab(tmp_path_factory: pytest.TempPathFactory) -> LateLab:
         (folder / name).mkdir()
     for dataset in ("cells", "digits"):
         for model, rotates in (("sre_resnet18", False), ("resnet18", False), ("resnet18", True)):
-            _save_untrained(folder / "checkpoints", dataset, model, rotates)
+            save_untrained(folder / "checkpoints", dataset, model, rotates)
     return LateLab(
         data_dir=folder / "data",
         cache_dir=folder / "cache",
@@ -46,7 +46,7 @@ def late_lab(tmp_path_factory: pytest.TempPathFactory) -> LateLab:
     )
 
 
-def _save_untrained(folder: Path, dataset: str, model: str, rotates: bool) -> None:
+def save_untrained(folder: Path, dataset: str, model: str, rotates: bool) -> None:
     entry = find_dataset(dataset)
     torch.manual_seed(1 + rotates)
     network = build_model(

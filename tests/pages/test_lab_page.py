@@ -380,7 +380,8 @@ def test_missing_sets_offer_a_download_or_a_command(page):
     page.tab.get_by_role("button", name="Data set").click()
     card = page.tab.locator(".lab-card", has_text="BreastMNIST")
     assert card.get_by_role("button", name="Download").is_visible()
-    assert "python -m sre train breastmnist" in card.inner_text()
+    link = card.get_by_role("link", name="train a network")
+    assert link.get_attribute("href") == "./train?dataset=breastmnist"
     assert "MB" in card.inner_text() or "kB" in card.inner_text()
 
 

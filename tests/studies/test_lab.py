@@ -25,8 +25,9 @@ from sre.errors import (
 from sre.studies import lab as lab_module
 from sre.studies.bundle import LIMIT_BYTES
 from sre.studies.lab import MOST_SESSIONS, MOST_UPLOADS, Lab
+from sre.studies.shelf import Network
 from tests.data.files import breast
-from tests.networks import write_checkpoint
+from tests.networks import CARD, write_checkpoint
 
 WAIT_S = 20  # at most, for what takes a second
 
@@ -117,8 +118,8 @@ def test_the_catalogue_lists_every_set(lab):
 
 
 def test_the_catalogue_counts_the_checkpoints_that_can_be_shown(lab):
-    # Three arms and a wider one; neither the arm without a column nor those of other classes.
-    assert row(lab, "digits")["checkpoints"] == 4
+    # Three arms, a wider one and an arm without a usual column; not those of other classes.
+    assert row(lab, "digits")["checkpoints"] == 5
     assert row(lab, "cells")["checkpoints"] == 0
 
 
@@ -243,8 +244,8 @@ def test_an_exchanged_checkpoint_is_another_answer(lab, shelf, tmp_path):
 
 
 def test_a_checkpoint_that_vanishes_is_a_sentence(lab, monkeypatch):
-    gone = {lab.checkpoints_dir / "gone.safetensors": None}
-    monkeypatch.setattr(Lab, "_networks", lambda self, entry: gone)
+    gone = [Network("gone", lab.checkpoints_dir / "gone.safetensors", CARD)]
+    monkeypatch.setattr(Lab, "_networks", lambda self, entry, names=None: gone)
     message = r"^a checkpoint has just been removed; ask again$"
     with pytest.raises(CheckpointError, match=message):
         ask(lab)
