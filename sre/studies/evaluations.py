@@ -17,8 +17,7 @@ from sre.studies.answering import Measured
 from sre.studies.bundle import picture_sheet
 from sre.studies.evaluate_run import EvaluationView, run_evaluation
 from sre.studies.evaluation_store import EvaluationStore, stamps_of_files
-from sre.studies.lab import ARMS
-from sre.studies.trainer import trained_dir
+from sre.studies.shelf import ARMS, trained_dir
 
 PREFERRED = ("bloodmnist", "pneumoniamnist", "retinamnist", "breastmnist", "cells")
 STEPS_DEG = (10, 30)
