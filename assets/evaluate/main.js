@@ -141,7 +141,7 @@ function subjectWords(result, models) {
   const odd = rowOf(result.dataset)?.status === "other" ? "Not MedMNIST’s official file. " : "";
   return [
     settings.quick
-      ? make("b", { text: `A quick look, so that this page does not open empty: ${images} of ${all} test images. Press Start for all. ` })
+      ? make("b", { text: `A quick look, so that this page does not open empty: ${images < all ? `${images} of ${all}` : `all ${all}`} test images. Press Start for all images and angles. ` })
       : make("b", { text: `All ${images} test images. ` }),
     `${what}${odd}Made ${result.made.slice(0, 16).replace("T", " ")} UTC. `,
     exact.length ? `Quarter turns change no answer of ${exact.join(" and ")} (measured on up to 64 images): asked at one of each four angles.` : "",
@@ -257,6 +257,7 @@ async function follow(begun) {
     const reply = await call("get_progress");
     if (reply.error) { polling = null; paintProgress({ state: "failed" }); return complain(reply.error); }
     now = reply;
+    polling = now.id ?? null; // another may have been started meanwhile
     paintProgress(now);
   }
   polling = null;

@@ -1,4 +1,5 @@
 import json
+import threading
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from sre.studies.answering import Asking
 from sre.studies.evaluate_run import run_evaluation
 from sre.studies.evaluation_store import EvaluationStore, stamps_of_files
 from sre.studies.evaluations import Evaluations
+from sre.studies.lab import Lab
 
 WAIT_S = 60
 IMAGES, QUICK_IMAGES = 60, 30  # for tests that stay quick
@@ -135,6 +137,24 @@ def test_networks_that_were_trained_on_the_page_take_part(fresh, networks):
     first, second = fresh.result("digits", "disc")["result"]["models"]
     assert second["name"] == f"trained/{networks['sre'].name}"
     assert first["angles"] == second["angles"]
+
+
+def test_what_is_urgent_holds_an_evaluation_up(networks, tmp_path):
+    waits = []
+    found = Evaluations(
+        tmp_path, tmp_path, networks["sre"].parent, wait=lambda: waits.append(found.progress())
+    )
+    start(found)
+    assert wait_for_end(found)["state"] == "done"
+    assert len(waits) > 10
+    lab = Lab(tmp_path, tmp_path, networks["sre"].parent)
+    idle = threading.Thread(target=lab.wait_until_idle)
+    with lab._running:
+        idle.start()
+        idle.join(0.05)
+        assert idle.is_alive()
+    idle.join(WAIT_S)
+    assert not idle.is_alive()
 
 
 def test_a_stopped_evaluation_keeps_its_answers_and_starts_again(fresh, monkeypatch):
