@@ -70,6 +70,8 @@ def save_run(
         handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
         os.close(handle)
         save_file(dict(tensors), temporary, metadata=metadata)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())  # else a power cut could leave the new name without its bytes
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
         cause = getattr(error, "strerror", None) or error

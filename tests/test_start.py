@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from app import read_options
 from bench.harness import ROOT
 from bench.start import PATIENCE_S, answers, running_app
 
@@ -61,6 +62,21 @@ def test_bad_variable_gets_one_sentence():
     done = app(SRE_DATA_DIR="no/such/folder")
     assert done.returncode == 2
     assert_one_sentence(done.stderr, culprit="no/such/folder")
+
+
+@pytest.mark.parametrize(
+    ("flags", "variable", "trains"),
+    [([], None, True), (["--no-train"], None, False), ([], "1", False), ([], "0", True)],
+)
+def test_training_can_be_switched_off(flags, variable, trains, monkeypatch, tmp_path):
+    monkeypatch.delenv("SRE_NO_TRAIN", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("SRE_NO_TRAIN", variable)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    options = read_options(["--port", port, "--cache-dir", str(tmp_path), *flags])
+    assert options.trains is trains
 
 
 def test_port_that_is_taken_gets_one_sentence():

@@ -23,6 +23,7 @@ State = Literal["queued", "running", "interrupted", "done", "failed"]
 OVER = ("interrupted", "done", "failed")
 _NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
 _SETTINGS, _STATUS, _EVENTS, _STOP = "settings.json", "status.json", "events.jsonl", "stop"
+_DAMAGED = "how this run stands cannot be read; resume or remove it"
 _RESERVE, _RESERVE_BYTES = "reserve", 1 << 16
 
 
@@ -77,7 +78,7 @@ class Job:
             found = json.loads((self.folder / _STATUS).read_bytes())
             return Status(**{f.name: found[f.name] for f in fields(Status) if f.name in found})
         except (OSError, ValueError, TypeError):
-            return Status("failed", 0.0, message="the job's folder is damaged; remove the job")
+            return Status("failed", 0.0, message=_DAMAGED)
 
     def write_status(self, status: Status) -> None:
         """Write the state, whole or not at all.

@@ -155,7 +155,7 @@ def test_a_damaged_folder_stands_as_failed(tmp_path, text):
     job = Job(tmp_path)
     (tmp_path / "status.json").write_text(text)
     assert job.status().state == "failed"
-    assert job.status().message == "the job's folder is damaged; remove the job"
+    assert job.status().message == "how this run stands cannot be read; resume or remove it"
     with pytest.raises(SettingError, match="remove the job and start it anew"):
         job.settings()
 
@@ -164,6 +164,14 @@ def test_a_job_that_cannot_be_written_says_so(tmp_path):
     (tmp_path / "jobs").write_text("no folder")
     with pytest.raises(SREError, match=r"cannot be written to disk \(Not a directory\); free some"):
         make_job(tmp_path / "jobs", SETTINGS)
+
+
+def test_a_run_whose_state_was_lost_can_be_resumed(queue, wanted):
+    job = queue.start(SETTINGS)
+    (job.folder / "status.json").write_bytes(b"")  # as a power cut may leave it
+    queue.resume(job)
+    run(queue, job)
+    assert_same(load_file(queue.output / queue.status(job).checkpoint), wanted)
 
 
 # the worker
