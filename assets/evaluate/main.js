@@ -57,9 +57,9 @@ function syncChoices() {
   ui.networks.dataset.of = state.dataset;
   for (const label of ui.networks.querySelectorAll("label")) label.remove();
   for (const network of rowOf(state.dataset)?.networks ?? []) {
-    const input = make("input", { type: "checkbox", value: network.file, checked: true });
+    const input = make("input", { type: "checkbox", value: network.file });
     input.checked = true;
-    ui.networks.append(make("label", {}, input, make("b", { text: `${families(network)}, width ${network.width}${network.file.startsWith("trained/") ? ", trained here" : ""}` }),
+    ui.networks.append(make("label", { title: network.title }, input, make("b", { text: `${families(network)}, width ${network.width}${network.file.startsWith("trained:") ? ", trained here" : ""}` }),
       make("span", { class: "lab-small", text: `${count(network.parameters)} parameters · ${count(network.multiply_adds)} multiply-adds` })));
   }
 }
@@ -149,7 +149,7 @@ function subjectWords(result, models) {
 }
 
 function commandOf({ dataset, protocol, settings }) {
-  const files = settings.checkpoints.map((file) => (file.startsWith("trained/") ? `CACHE_DIR/${file}` : `checkpoints/${file}`)).join(" ");
+  const files = settings.checkpoints.map((file) => (file.startsWith("trained:") ? `CACHE_DIR/trained/${file.slice("trained:".length)}` : `checkpoints/${file}`)).join(" ");
   return ["python -m sre evaluate", dataset, files, `--protocol ${protocol}`, settings.step_deg === 10 ? "" : `--step-deg ${settings.step_deg}`,
     settings.average ? "--average-rotations 8" : "", settings.placings ? "--with-placings" : ""].filter(Boolean).join(" ");
 }

@@ -3,12 +3,11 @@
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sre.checkpoints import CheckpointCard, list_checkpoints
 from sre.data.store import load_split, status
 from sre.data.table import DATASETS, DatasetEntry, find_dataset
 from sre.errors import DataError, SettingError, SREError
@@ -17,16 +16,14 @@ from sre.studies.answering import Measured
 from sre.studies.bundle import picture_sheet
 from sre.studies.evaluate_run import EvaluationView, run_evaluation
 from sre.studies.evaluation_store import EvaluationStore, stamps_of_files
-from sre.studies.shelf import ARMS, trained_dir
+from sre.studies.shelf import ARMS, Network, list_shelf, networks_of, usual
 
 PREFERRED = ("bloodmnist", "pneumoniamnist", "retinamnist", "breastmnist", "cells")
 STEPS_DEG = (10, 30)
 AVERAGED_ROTATIONS = 8
 QUICK_IMAGES, QUICK_STEP_DEG, QUICK_RESAMPLES, RESAMPLES = 200, 30, 300, 1000
 MOST_NETWORKS, MOST_LISTED = 8, 24
-TRAINED = "trained/"  # before the names of networks that the Train page made
 Json = dict[str, Any]
-Networks = dict[str, tuple[Path, CheckpointCard]]  # by the name that the page knows
 
 
 @dataclass(slots=True)
@@ -67,8 +64,8 @@ class Evaluations:
 
     def catalogue(self) -> Json:
         """The 2-D data sets with their networks, what can be chosen, and what to begin with."""
-        cards = self._cards()
-        rows = [self._row(e, cards) for e in DATASETS.values() if e.dimensions == 2]
+        shelf = list_shelf(self.checkpoints_dir, self.cache_dir)
+        rows = [self._row(e, shelf) for e in DATASETS.values() if e.dimensions == 2]
         ready = [row["name"] for row in rows if row["is_ready"]]
         first = [name for name in (*PREFERRED, *ready) if name in ready]
         return {
@@ -119,7 +116,7 @@ class Evaluations:
     def look(self, dataset: object, protocol: object) -> Json:
         """Begin a quick evaluation of a part of the images, so that no page opens empty."""
         entry, chosen = _entry(dataset), find_protocol(_text(protocol, "protocol"))
-        names = list(self._networks(entry))[:3]
+        names = [network.name for network in usual(self._networks(entry))]
         return self._begin(
             {
                 "dataset": entry.name, "checkpoints": names, "protocol": chosen.name,
@@ -192,27 +189,22 @@ class Evaluations:
         some = [_place(index, "sample", len(data)) for index in indices]
         return {"sheet": picture_sheet(data.images[some]), "labels": data.labels[some].tolist()}
 
-    def _cards(self) -> Networks:
-        trained = list_checkpoints(trained_dir(self.cache_dir))
-        return {
-            path.name: (path, c) for path, c in list_checkpoints(self.checkpoints_dir).items()
-        } | {f"{TRAINED}{path.name}": (path, card) for path, card in trained.items()}
-
-    def _row(self, entry: DatasetEntry, cards: Networks) -> Json:
+    def _row(self, entry: DatasetEntry, shelf: Sequence[Network]) -> Json:
         try:
             found = status(entry, data_dir=self.data_dir)
         except DataError:
             found = "missing"
         networks = [
             {
-                "file": name,
-                "model": card.model,
-                "arm": card.arm,
-                "width": card.width,
-                "parameters": card.parameters,
-                "multiply_adds": card.multiply_adds,
+                "file": network.name,
+                "title": network.title,
+                "model": network.card.model,
+                "arm": network.card.arm,
+                "width": network.card.width,
+                "parameters": network.card.parameters,
+                "multiply_adds": network.card.multiply_adds,
             }
-            for name, (_, card) in _in_order(cards, entry).items()
+            for network in _in_order(networks_of(shelf, entry))
         ]
         return {
             "name": entry.name,
@@ -223,8 +215,9 @@ class Evaluations:
             "is_ready": found != "missing" and bool(networks),
         }
 
-    def _networks(self, entry: DatasetEntry) -> Networks:
-        return _in_order(self._cards(), entry)
+    def _networks(self, entry: DatasetEntry) -> dict[str, Network]:
+        found = networks_of(list_shelf(self.checkpoints_dir, self.cache_dir), entry)
+        return {network.name: network for network in _in_order(found)}
 
     def _chosen(self, entry: DatasetEntry, names: object) -> list[str]:
         there = list(self._networks(entry))
@@ -239,7 +232,7 @@ class Evaluations:
 
     def _paths(self, settings: Json) -> list[Path]:
         there = self._networks(_entry(settings["dataset"]))
-        return [path for name, (path, _) in there.items() if name in settings["checkpoints"]]
+        return [n.path for n in there.values() if n.name in settings["checkpoints"]]
 
     def _stamps(self, settings: Json) -> Json:
         entry = _entry(settings["dataset"])
@@ -300,17 +293,11 @@ class Evaluations:
         return "done"
 
 
-def _fits(card: CheckpointCard, entry: DatasetEntry) -> bool:
-    ours = (entry.name, entry.classes, entry.channels, entry.is_multi_label)
-    return ours == (card.dataset, card.classes, card.in_channels, card.is_multi_label)
-
-
-def _in_order(cards: Networks, entry: DatasetEntry) -> Networks:
-    """A data set's networks: the Lab's arms first, in their order, the narrowest of each first."""
+def _in_order(networks: Mapping[str, Network]) -> list[Network]:
+    """The Lab's arms first, in their order, the narrowest of each first."""
     places = {arm: place for place, arm in enumerate(ARMS)}
-    suited = [(name, found) for name, found in cards.items() if _fits(found[1], entry)]
-    return dict(
-        sorted(suited, key=lambda one: (places.get(one[1][1].arm, len(ARMS)), one[1][1].width))
+    return sorted(
+        networks.values(), key=lambda n: (places.get(n.card.arm, len(ARMS)), n.card.width)
     )
 
 

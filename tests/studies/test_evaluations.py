@@ -131,7 +131,7 @@ def test_networks_that_were_trained_on_the_page_take_part(fresh, networks):
     folder.mkdir()
     (folder / networks["sre"].name).write_bytes(networks["sre"].read_bytes())
     names = [network["file"] for network in row_of(fresh)["networks"]]
-    assert names[:2] == [networks["sre"].name, f"trained/{networks['sre'].name}"]
+    assert names[:2] == [networks["sre"].name, f"trained:{networks['sre'].name}"]
     start(fresh, checkpoints=names[:2])
     assert wait_for_end(fresh)["state"] == "done"
     first, second = fresh.result("digits", "disc")["result"]["models"]
