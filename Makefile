@@ -36,7 +36,7 @@ types: $(DEV) ## check the library's types
 
 docs: $(DEV) ## build the pages of the library's docstrings into docs/api
 	$(PY) -m pdoc --docformat markdown --template-directory docs/template -o docs/api \
-	  sre '!sre.__main__' '!sre.data' '!sre.studies' '!sre.training'
+	  sre '!sre.__main__' '!sre.commands' '!sre.data' '!sre.studies' '!sre.training'
 
 format: $(DEV) ## format the code and mend what can be mended
 	$(PY) -m ruff format .

@@ -45,7 +45,7 @@ class CheckpointCard:
     dataset_md5: str = ""
     split_sizes: Mapping[str, int] = field(default_factory=dict)
     seed: int = 0
-    epochs: int = 0
+    epochs: int = 0  # learned from; config has those planned
     best_epoch: int = 0
     seconds: float = 0.0
     device: str = "cpu"

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from sre.__main__ import main, make_parser, public_command
+from sre.__main__ import main, make_parser
 from sre.checkpoints import load_card, load_checkpoint
+from sre.commands.common import public_command
 from sre.data.store import file_md5, load_split
 from sre.data.table import find_dataset
 from sre.evaluation import evaluate_angles, summarise
@@ -344,7 +345,7 @@ def test_what_networks_are_checked_with(monkeypatch, capsys, arguments, shape):
         assert angles_deg == (30.0, 45.0)
         return EquivarianceReport((), angles_deg, tuple(x.shape), 1e-4)
 
-    monkeypatch.setattr("sre.__main__.check_equivariance", check)
+    monkeypatch.setattr("sre.commands.check.check_equivariance", check)
     assert main(["check", *arguments]) == 0
 
 

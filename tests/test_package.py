@@ -75,7 +75,7 @@ def test_a_sweep_without_ray_says_so():
     done = without_extras(
         "import unittest.mock\n"
         "from sre.__main__ import main\n"
-        "with unittest.mock.patch('sre.__main__.read_sweep'):\n"
+        "with unittest.mock.patch('sre.commands.sweep.read_sweep'):\n"
         "    raise SystemExit(main(['sweep', 'x.toml']))"
     )
     assert done.returncode == 2

@@ -168,7 +168,7 @@ def run_training(
     elif budget_s is not None:
         estimate = estimate_run(model, *parts, config=config, is_multi_label=card.is_multi_label)
         config = replace(config, epochs=estimate.epochs_within(budget_s, most=config.epochs))
-    card = replace(card, config=asdict(config), epochs=config.epochs)
+    card = replace(card, config=asdict(config))
     yield Planned(config.epochs, card.parameters, card.multiply_adds, estimate)
 
     def is_over() -> bool:
@@ -189,7 +189,8 @@ def run_training(
         ):
             if isinstance(event, EpochDone):
                 best = event.epoch if event.is_best else card.best_epoch
-                card = replace(card, best_epoch=best, seconds=round(event.seconds, 1))
+                seconds = round(event.seconds, 1)
+                card = replace(card, epochs=event.epoch, best_epoch=best, seconds=seconds)
             yield event
         if not processes.is_main:
             return
@@ -249,11 +250,12 @@ def _place(output: Path, card: CheckpointCard) -> Path:
 
 
 def _is_free(path: Path, card: CheckpointCard) -> bool:
-    # A run that is repeated replaces its own checkpoint.
+    # A run that is repeated replaces its own checkpoint, unless it was cut shorter.
     try:
-        return not path.exists() or load_card(path).fingerprint == card.fingerprint
+        there = load_card(path) if path.exists() else card
     except CheckpointError:
         return False
+    return there.fingerprint == card.fingerprint and there.epochs <= card.epochs
 
 
 def _device_name(device: str, processes: Processes) -> str:

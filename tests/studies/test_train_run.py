@@ -109,6 +109,15 @@ def test_no_run_takes_the_file_of_another(start, tmp_path):
     assert foreign.read_bytes() == b"not ours"
 
 
+def test_a_run_cut_short_does_not_replace_a_whole_one(start, tmp_path):
+    whole = list(start())[-1]
+    short = list(start(should_stop=lambda: True))[-1]
+    assert (whole.card.epochs, short.card.epochs) == (3, 1)
+    assert short.path.stem == f"{USUAL}-{whole.card.fingerprint}"
+    assert load_card(whole.path) == whole.card
+    assert list(start())[-1].path == whole.path
+
+
 def test_stopping_keeps_and_evaluates_the_best(start, tmp_path):
     steps = []
 

@@ -134,7 +134,7 @@ def test_a_few_steps_are_timed(trainer):
 
 def test_the_command_reads_settings_and_says_what_is_wrong(trainer, monkeypatch, capsys, tmp_path):
 
-    monkeypatch.setattr("sre.__main__.lower_priority", lambda: None)
+    monkeypatch.setattr("sre.commands.jobs.lower_priority", lambda: None)
     command = ["estimate", "--data-dir", str(tmp_path)]
     monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(REQUEST)))
     assert main(command) == 0
