@@ -120,6 +120,8 @@ def fingerprint_of(
     config: Mapping[str, object],
 ) -> str:
     """Give the fingerprint that the card of a run will have, before there is one."""
+    # What came later counts where it is used, so that older cards keep their fingerprints.
+    config = {name: value for name, value in config.items() if name != "balance" or value}
     told = [dataset, dataset_md5, model, width, kernel_sizes, side_px, config]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -26,6 +26,7 @@ class TrainConfig:
     side_px: int = 28
     protocol: str = "disc"  # of the validation images
     seed: int = 1
+    balance: bool = False  # bands of radial kernels learn at one pace, see sre.balancing
 
     def __post_init__(self) -> None:
         allowed = (

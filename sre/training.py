@@ -13,6 +13,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from sre.augmentation import augment
+from sre.balancing import balance_bands, settle_bands
 from sre.data.split import Split
 from sre.errors import TrainingError
 from sre.evaluation import classify, decide
@@ -82,6 +83,8 @@ def train(
     Raises: TrainingError: the loss is no longer a number, the device fails or has too little
             memory, or ``keep`` cannot be written; the model then has its best state so far
     """
+    if config.balance:
+        balance_bands(model)
     run = _Run.start(model, config)
     if keep is not None and (found := load_run(keep, settings=settings)):
         run.load(*found)
@@ -108,6 +111,7 @@ def train(
     finally:
         if run.best_state:
             model.load_state_dict(run.best_state)
+        settle_bands(model)
         model.eval()
 
 

@@ -141,7 +141,10 @@ def test_every_setting_has_a_flag_and_its_default():
     for field in fields(TrainConfig):
         assert getattr(args, field.name) == field.default
         value = "paper" if field.name == "protocol" else "1"
-        flag = [f"--{field.name.replace('_', '-')}", *([] if field.name == "rotate" else [value])]
+        flag = [
+            f"--{field.name.replace('_', '-')}",
+            *([] if type(field.default) is bool else [value]),
+        ]
         changed = make_parser().parse_args(["train", "digits", "resnet18", *flag])
         assert type(getattr(changed, field.name)) is type(field.default)
     assert args.kernel_sizes == (9, 9, 5, 5)

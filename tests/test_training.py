@@ -101,7 +101,7 @@ def test_every_setting_out_of_range_has_a_test():
         for change, _ in mark.args[1]
         for name in change
     }
-    assert tested == {f.name for f in fields(TrainConfig)} - {"rotate", "protocol"}
+    assert tested == {f.name for f in fields(TrainConfig)} - {"rotate", "protocol", "balance"}
 
 
 # Learning
@@ -247,6 +247,18 @@ def test_many_labels_at_once_are_learned():
     assert events[-1].val_loss < 0.3
 
 
+@pytest.mark.parametrize("name", ["sre_resnet18", "gmr_resnet18", "resnet18"])
+def test_balance_matters_to_radial_layers_alone_and_leaves_no_trace(name):
+    card = replace(CARD, model=name, classes=("a", "b"), width=1)
+    models = [tiny_network(card) for _ in range(2)]
+    for model, balance in zip(models, (False, True), strict=True):
+        run(model, replace(QUICK, balance=balance))
+    one, other = (model.state_dict() for model in models)
+    assert set(one) == set(other)
+    same = all(torch.equal(value, other[n]) for n, value in one.items())
+    assert same == (name == "resnet18")
+
+
 # Breaking off and going on
 
 
@@ -255,9 +267,9 @@ def state_of(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", ["sre_resnet18", "gmr_resnet18", "resnet18"])
-@pytest.mark.parametrize("steps", [4, 7])
-def test_a_run_that_broke_off_goes_on_to_the_same_weights(tmp_path, name, steps):
-    config, keep = replace(QUICK, epochs=4), tmp_path / "run.unfinished"
+@pytest.mark.parametrize(("steps", "balance"), [(4, False), (7, False), (7, True)])
+def test_a_run_that_broke_off_goes_on_to_the_same_weights(tmp_path, name, steps, balance):
+    config, keep = replace(QUICK, epochs=4, balance=balance), tmp_path / "run.unfinished"
     card = replace(CARD, model=name, classes=("a", "b"), width=1)
     unbroken, broken, resumed = (tiny_network(card) for _ in range(3))
     for parameter in resumed.parameters():

@@ -39,6 +39,7 @@ _HELP = {
     "side_px": "side to which images are resized",
     "protocol": "of validation and test: disc or paper",
     "seed": "of weights, order and augmentation",
+    "balance": "train the bands of radial kernels at one pace, however many pixels each has",
 }
 
 
