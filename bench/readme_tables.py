@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench.markdown import percent, table
 from bench.readme_accuracy import claims, results
+from bench.readme_recipe import recipe
 from sre.checkpoints import CheckpointCard, load_card
 from sre.data.table import DATASETS, DatasetEntry
 
@@ -277,6 +278,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "checkpoints": checkpoints,
     "results": lambda: results(_results("accuracy")),
     "claims": lambda: claims(_results("accuracy"), _results("forward"), _results("train_step")),
+    "recipe": lambda: recipe(_results("recipe")),
     "speed": speed,
     "networks": networks,
     "scaling": scaling,

@@ -1,0 +1,84 @@
+"""Is a recipe better than the usual training? Asked of validation images alone.
+
+Of the two sweeps' checkpoints, the figures that their cards have of validation images: the usual
+training (bench/accuracy.toml, where SRE and the CNN see the images as they lie) and the recipe
+(bench/recipe.toml), seed for seed. Test images have no say in what is chosen.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.harness import ROOT, circumstances, write_results
+from sre.checkpoints import CheckpointCard, load_card
+from sre.errors import SREError
+from sre.studies.sweep_file import read_sweep
+
+SWEEP = Path.home() / ".cache" / "sre-lab" / "sweep"
+FIGURES = ("accuracy_at_0", "accuracy_mean", "accuracy_worst", "consistency")
+# Each sweep's arms that are compared.
+FILES = {"accuracy": ("sre", "gmr", "plain"), "recipe": ("sre-balanced", "plain-fast")}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.recipe", description=__doc__)
+    parser.add_argument("--folder", type=Path, default=SWEEP, help="of the sweeps' checkpoints")
+    folder = parser.parse_args(arguments).folder
+    found = circumstances() | {"split": "validation"} | compare(folder)
+    print(f"wrote {write_results('recipe', found)}")
+    return 0
+
+
+def compare(folder: Path) -> dict[str, Any]:
+    """Collect the cards' figures: by data set and arm, of the seeds that every arm of it has.
+
+    Raises: SREError: a sweep's file is wrong
+    """
+    cards: dict[str, dict[str, dict[int, CheckpointCard]]] = {}
+    titles = {}
+    for file, names in FILES.items():
+        sweep = read_sweep(ROOT / "bench" / f"{file}.toml")
+        titles |= {name: sweep.arm(name).title for name in names}
+        for run in sweep.runs():
+            path = folder / run.file_name
+            if run.arm in names and path.is_file():
+                of_set = cards.setdefault(run.dataset, {})
+                of_set.setdefault(run.arm, {})[run.config.seed] = load_card(path)
+    arms = tuple(titles)
+    whole = {name: of_set for name, of_set in cards.items() if set(of_set) == set(arms)}
+    return {
+        "arms": titles,
+        "datasets": {
+            name: {arm: _summary(of_set, arm) for arm in arms}
+            for name, of_set in sorted(whole.items())
+        },
+    }
+
+
+def _summary(of_set: dict[str, dict[int, CheckpointCard]], arm: str) -> dict[str, Any]:
+    seeds = sorted(set.intersection(*(set(cards) for cards in of_set.values())))
+    cards = [of_set[arm][seed] for seed in seeds]
+    means = {
+        name: sum(float(card.validation[name] or 0) for card in cards) / len(cards)
+        for name in FIGURES
+    }
+    card = cards[0]
+    return {
+        "seeds": seeds,
+        "images": card.validation["images"],
+        "parameters": card.parameters,
+        "multiply_adds": card.multiply_adds,
+        "seconds": [card.seconds for card in cards],
+        "best_epochs": [card.best_epoch for card in cards],
+        "commands": [card.command for card in cards],
+        **means,
+    }
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except SREError as error:
+        sys.exit(f"error: {error}")
