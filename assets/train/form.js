@@ -26,8 +26,10 @@ function connectForm(form, { catalogue, asked, onStart }) {
   /** What the form says, for the server to check. */
   function read() {
     const settings = {
-      dataset: fields.dataset.value, model: fields.model.value, protocol: fields.protocol.value, rotate: fields.rotate.checked,
+      dataset: fields.dataset.value, model: fields.model.value, protocol: fields.protocol.value,
+      rotate: fields.rotate.checked, balance: fields.balance.checked,
       minutes: number("minutes"), learning_rate: number("learning_rate"),
+      scale: number("scale"), shift: number("shift"), mask_rate: number("mask_rate"),
       kernel_sizes: fields.kernel_sizes.value.split(/[\s,;]+/).filter(Boolean).map(Number),
     };
     for (const name of WHOLE) settings[name] = number(name);
@@ -36,7 +38,7 @@ function connectForm(form, { catalogue, asked, onStart }) {
 
   function fill(settings) {
     for (const [name, value] of Object.entries(settings)) {
-      if (name === "rotate") fields.rotate.checked = value;
+      if (fields[name].type === "checkbox") fields[name].checked = value;
       else fields[name].value = Array.isArray(value) ? value.join(", ") : value ?? "";
     }
     follow();
@@ -46,6 +48,7 @@ function connectForm(form, { catalogue, asked, onStart }) {
     const model = form.models.find(({ name }) => name === fields.model.value);
     setText(ui.modelWords, model?.summary ?? "");
     fields.kernel_sizes.disabled = model?.family === "plain";
+    fields.balance.disabled = model?.family === "plain";
     fields.kernel_sizes.title = model?.family === "plain" ? "Ordinary networks have kernels of side 3" : "";
     writeDataset();
     ticket += 1;

@@ -14,8 +14,14 @@ from sre.settings import TrainConfig
 # Tighter than the library's: a page's visitors share one machine.
 MOST = MappingProxyType({"width": 128, "epochs": 1000, "batch_size": 512, "minutes": 1440})
 # Of a TrainConfig, what the page lets one choose; the rest stays as the library has it.
-CHOICES = ("epochs", "batch_size", "learning_rate", "rotate", "protocol", "seed")
-_KINDS = MappingProxyType({"rotate": bool, "protocol": str, "learning_rate": float})
+CHOICES = (
+    "epochs", "batch_size", "learning_rate", "rotate", "protocol", "seed", "scale", "shift",
+    "mask_rate", "balance",
+)  # fmt: skip
+_KINDS = MappingProxyType(
+    {"rotate": bool, "balance": bool, "protocol": str}
+    | dict.fromkeys(("learning_rate", "scale", "shift", "mask_rate"), float)
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from tests.data.files import breast
 REQUEST = {
     "dataset": "breastmnist", "model": "resnet18", "width": 1, "kernel_sizes": [5, 5, 3, 3],
     "minutes": None, "epochs": 3, "batch_size": 4, "learning_rate": 2e-3, "rotate": False,
-    "protocol": "disc", "seed": 5,
+    "protocol": "disc", "seed": 5, "scale": 0.1, "shift": 0.1, "mask_rate": 0.5, "balance": False,
 }  # fmt: skip
 SETTINGS = JobSettings.from_request(REQUEST)
 WAIT_S = 120
@@ -130,7 +130,9 @@ def test_what_cannot_be_asked_is_one_sentence(change, message):
 
 @pytest.mark.parametrize("request_", [None, [], {}, "x"])
 def test_a_request_without_settings_is_refused(request_):
-    with pytest.raises(SettingError, match=r"the settings lack dataset, .*seed; reload the page"):
+    with pytest.raises(
+        SettingError, match=r"the settings lack dataset, .*balance; reload the page"
+    ):
         JobSettings.from_request(request_)
 
 
