@@ -99,10 +99,16 @@ def test_exported_for_any_batch(model, images):
         assert error(program.module()(some), model(some)) < 1e-4
 
 
-@pytest.mark.parametrize(
-    "how", ["exported", "traced", "aot_eager", pytest.param("inductor", marks=pytest.mark.slow)]
-)
-@pytest.mark.parametrize("name", NAMES)
+# Each takes ten seconds and more: some for every change, all when asked for.
+QUICK = {("sre_resnet18", "exported"), ("sre_resnet18", "traced"), ("resnet18", "exported")}
+COMPILED = [
+    pytest.param(name, how, marks=[] if (name, how) in QUICK else pytest.mark.slow)
+    for name in NAMES
+    for how in ("exported", "traced", "aot_eager", "inductor")
+]
+
+
+@pytest.mark.parametrize(("name", "how"), COMPILED)
 def test_compiled_it_does_the_same(name, how):
     found = subprocess.run(
         [sys.executable, "-m", "tests.compiled", name, how],
@@ -115,6 +121,11 @@ def test_compiled_it_does_the_same(name, how):
 
 
 @pytest.mark.parametrize("opset", [17, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "model",
+    [NAMES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[1:])],
+    indirect=True,
+)
 def test_onnx_runtime_gives_the_same_logits(model, images, opset, tmp_path):
     runtime = importlib.import_module("onnxruntime")
     path: Path = tmp_path / "network.onnx"

@@ -255,7 +255,9 @@ def test_a_channel_chosen_early_comes_when_it_is_decoded(decoding_page):
     assert large_map(page) == before
     page.get("decoding.end()")
     page.wait("document.querySelectorAll('.lab-strip canvas')[3].matches('.is-chosen')")
-    assert large_map(page) != before
+    page.tab.wait_for_function(  # it is painted just after
+        "(before) => document.querySelector('.lab-map canvas').toDataURL() !== before", arg=before
+    )
     assert page.query()["channel"] == "3"
 
 
