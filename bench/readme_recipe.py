@@ -32,13 +32,14 @@ def recipe(found: dict[str, Any] | None) -> str:
 def _words(datasets: dict[str, Any]) -> str:
     told = []
     for other, words in (("sre", "the usual training"), ("plain-fast", "the CNN at the same rate")):
-        gaps = ", ".join(
-            f"`{name}` {100 * _gap(of_set, other):+z.1f}" for name, of_set in datasets.items()
-        )
-        better = sum(_gap(of_set, other) > 0 for of_set in datasets.values())
+        found = {name: _gap(of_set, other) for name, of_set in datasets.items() if other in of_set}
+        if not found:
+            continue
+        gaps = ", ".join(f"`{name}` {100 * gap:+z.1f}" for name, gap in found.items())
         told.append(
-            f"Against {words}, balanced SRE is more accurate over all angles on {better} of "
-            f"{len(datasets)} validation sets (points: {gaps})."
+            f"Against {words}, balanced SRE is more accurate over all angles on "
+            f"{sum(gap > 0 for gap in found.values())} of {len(found)} validation sets (points: "
+            f"{gaps})."
         )
     return "\n" + "\n".join(told) + "\n"
 

@@ -20,6 +20,7 @@ SWEEP = Path.home() / ".cache" / "sre-lab" / "sweep"
 FIGURES = ("accuracy_at_0", "accuracy_mean", "accuracy_worst", "consistency")
 # Each sweep's arms that are compared.
 FILES = {"accuracy": ("sre", "gmr", "plain"), "recipe": ("sre-balanced", "plain-fast")}
+NEEDED = {"sre", "sre-balanced"}  # without which there is nothing to compare
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def compare(folder: Path) -> dict[str, Any]:
-    """Collect the cards' figures: by data set and arm, of the seeds that every arm of it has.
+    """Collect the cards' figures: by data set and arm, of the seeds that every arm there has.
 
     Raises: SREError: a sweep's file is wrong
     """
@@ -44,14 +45,15 @@ def compare(folder: Path) -> dict[str, Any]:
         for run in sweep.runs():
             path = folder / run.file_name
             if run.arm in names and path.is_file():
-                of_set = cards.setdefault(run.dataset, {})
-                of_set.setdefault(run.arm, {})[run.config.seed] = load_card(path)
-    arms = tuple(titles)
-    whole = {name: of_set for name, of_set in cards.items() if set(of_set) == set(arms)}
+                card = load_card(path)
+                if card.validation:  # else it is not done yet
+                    of_set = cards.setdefault(run.dataset, {})
+                    of_set.setdefault(run.arm, {})[run.config.seed] = card
+    whole = {name: of_set for name, of_set in cards.items() if set(of_set) >= NEEDED}
     return {
         "arms": titles,
         "datasets": {
-            name: {arm: _summary(of_set, arm) for arm in arms}
+            name: {arm: _summary(of_set, arm) for arm in titles if arm in of_set}
             for name, of_set in sorted(whole.items())
         },
     }
