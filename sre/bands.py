@@ -110,7 +110,8 @@ def traceable_band_conv(
         reach = min(half, band if circular else int(math.sqrt(dims) * (band + 1)))
         near = (slice(half - reach, half + reach + 1),) * dims
         kernel = mask[near].expand(channels, 1, *mask[near].shape)
-        sums.append(convolve(x, kernel, padding=reach, groups=channels))
+        # Axis by axis: a tracer of PyTorch 2.8 loses a single number that it took from a shape.
+        sums.append(convolve(x, kernel, padding=(reach,) * dims, groups=channels))
     mixing = weight.flatten(0, 1).t()
     return convolve(torch.cat(sums, 1), mixing.view(*mixing.shape, *(1,) * dims), bias)
 

@@ -204,7 +204,7 @@ class ResNet(nn.Module):
         features = {}
         x = channels_last(x)
         for name in STAGES:
-            x = self.get_submodule(name)(x)
+            x = getattr(self, name)(x)
             features[name] = x
         return features
 

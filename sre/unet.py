@@ -100,12 +100,12 @@ class UNet(nn.Module):
         """Give the maps of every level, down1 the finest; then on the way back, up to up1."""
         features, x = {}, channels_last(x)
         for level in range(1, self.levels + 1):
-            x = self.get_submodule(f"down{level}")(self.pool(x) if level > 1 else x)
+            x = getattr(self, f"down{level}")(self.pool(x) if level > 1 else x)
             features[f"down{level}"] = x
         for level in range(self.levels - 1, 0, -1):
             fine = features[f"down{level}"]
             x = F.interpolate(x, fine.shape[2:], mode=self.upsampling, align_corners=False)
-            x = self.get_submodule(f"up{level}")(torch.cat([x, fine], 1))
+            x = getattr(self, f"up{level}")(torch.cat([x, fine], 1))
             features[f"up{level}"] = x
         return features
 

@@ -41,10 +41,10 @@ def work(folder: Path, *, data_dir: Path, output: Path, device: str) -> int:
     """
     job, lock = Job(folder), FileLock(folder.parent / LOCK)
     try:
-        lock.acquire(timeout=_PATIENCE_S)
+        held = lock.acquire(timeout=_PATIENCE_S)
     except Timeout:
         return BUSY
-    with lock:
+    with held:
         if job.status().state != "queued":
             return 0
         try:
