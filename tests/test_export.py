@@ -120,6 +120,10 @@ def test_compiled_it_does_the_same(name, how):
     assert max(errors) < 1e-3
 
 
+# Not even a network of PyTorch's own layers, with today's onnxscript or that of its time.
+@pytest.mark.skipif(
+    torch.__version__.startswith("2.8."), reason="PyTorch 2.8 exports no batch of any size"
+)
 @pytest.mark.parametrize("opset", [17, pytest.param(20, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "model",
