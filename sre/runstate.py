@@ -39,10 +39,12 @@ def put_state(
     moments: dict[int, dict[str, Tensor]] = {}
     for name, value in part_of(state, "optimizer").items():
         number, of = name.split(".")
-        like = parameters[int(number)]
-        # Laid out as the weights are: fused optimisers take both in the order of memory.
-        alike = torch.empty_like(like, dtype=value.dtype) if value.shape == like.shape else value
-        moments.setdefault(int(number), {})[of] = alike.copy_(value).detach()
+        weights = parameters[int(number)]
+        # A copy, as steps change it in place; laid out as the weights are, since fused optimisers
+        # take both in the order of memory.
+        like = weights if value.shape == weights.shape else value
+        copy = torch.empty_like(like, dtype=value.dtype, requires_grad=False).copy_(value)
+        moments.setdefault(int(number), {})[of] = copy
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": moments, "param_groups": groups})
 

@@ -13,6 +13,7 @@ from sre.data.split import Split
 from sre.errors import SettingError, TrainingError, UnknownNameError
 from sre.gmr import parameter_groups
 from sre.protocols import find_protocol, present, soft_disc
+from sre.runstate import put_state, take_state
 from sre.settings import TrainConfig
 from sre.training import (
     TURNED_DEG,
@@ -288,6 +289,22 @@ def test_a_run_that_broke_off_goes_on_to_the_same_weights(tmp_path, name, steps,
     assert rest[-1].seconds > 0
     again = state_of(resumed)
     assert all(torch.equal(value, again[n]) for n, value in unbroken.state_dict().items())
+
+
+def test_what_was_put_back_is_not_changed_by_what_comes_after():
+    model = small_model()
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+
+    def step() -> None:
+        model(torch.rand(2, 1, 24, 24)).sum().backward()
+        optimizer.step()
+
+    step()
+    state = take_state(model, optimizer)
+    before = {name: value.clone() for name, value in state.items()}
+    put_state(state, model, optimizer)
+    step()
+    assert all(torch.equal(value, before[name]) for name, value in state.items())
 
 
 def test_a_finished_run_tells_its_epochs_and_brings_its_best_state(tmp_path):
