@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -20,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from sre.errors import CheckpointError, SettingError, UnknownNameError
 from sre.models import CLASSIFIERS, MAX_SIDE_PX, MIN_SIDE_PX, build_model, find_model
 from sre.resnet import ResNet
+from sre.whole import replacing
 
 FORMAT = 1
 
@@ -176,19 +176,13 @@ def save_checkpoint(model: ResNet, card: CheckpointCard, path: Path) -> None:
         for name, value in model.state_dict().items()
         if value.is_floating_point()
     }  # fmt: skip
-    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        os.close(handle)
-        save_file(state, temporary, metadata=card.to_metadata())
-        os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner reads
-        os.replace(temporary, path)
+        with replacing(path) as part:
+            save_file(state, part, metadata=card.to_metadata())
+            part.chmod(0o644)  # it is made so that only its owner reads it
     except (OSError, SafetensorError) as error:
         raise _unwritable(path, error) from error
-    finally:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
 
 
 def load_card(path: Path) -> CheckpointCard:

@@ -6,7 +6,6 @@ generator, the best epoch so far. On a CPU the weights that come of it are the s
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sre.errors import TrainingError
+from sre.whole import replacing
 
 FORMAT = 1
 
@@ -65,25 +65,19 @@ def save_run(
 
     Raises: TrainingError: it cannot be written
     """
-    temporary = None
     metadata = {"format": str(FORMAT), "settings": settings, "facts": json.dumps(facts)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        os.close(handle)
-        save_file(dict(tensors), temporary, metadata=metadata)
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())  # else a power cut could leave the new name without its bytes
-        os.replace(temporary, path)
+        with replacing(path) as part:
+            save_file(dict(tensors), part, metadata=metadata)
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())  # else a power cut could leave the name without its bytes
     except (OSError, SafetensorError) as error:
         cause = getattr(error, "strerror", None) or error
         raise TrainingError(
             f"cannot write {path.name} ({cause}); free some space and start the run again, which "
             "goes on from the last epoch that was written"
         ) from error
-    finally:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
 
 
 def load_facts(path: Path, *, settings: str) -> dict[str, Any] | None:

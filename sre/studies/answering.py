@@ -1,8 +1,6 @@
 """Ask networks about all images in all poses: a pass a pose, shared, kept on disk, in parallel."""
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,6 +17,7 @@ from sre.evaluation import probabilities
 from sre.poses import Pose, present_pose
 from sre.protocols import Protocol, find_protocol, prepare
 from sre.studies.contenders import Contender
+from sre.whole import replacing
 
 CHUNK_IMAGES = 256
 HOLD_BYTES = 2**28  # of presented images; more are presented anew for each network
@@ -176,13 +175,8 @@ def _keep(path: Path | None, answer: np.ndarray) -> None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.save(file, answer)
-            Path(name).replace(path)
-        finally:
-            Path(name).unlink(missing_ok=True)
+        with replacing(path) as part, part.open("wb") as file:
+            np.save(file, answer)
     except OSError:
         pass
 

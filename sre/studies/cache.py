@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import tempfile
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from pathlib import Path
 from threading import Lock
 
 from sre.errors import Dropped
+from sre.whole import replacing
 
 MEMORY_BYTES = 64 << 20
 DISK_BYTES = 512 << 20
@@ -109,18 +109,11 @@ class TextCache:
 
     def _write(self, key: str, text: str) -> None:
         data = text.encode("utf-8")
-        temporary = None
-        try:
+        with contextlib.suppress(OSError):  # a full or read-only disk: memory still holds it
             self.folder.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".part")
-            with os.fdopen(handle, "wb") as file:
-                file.write(_mark(data) + b"\n" + data)
-            os.replace(temporary, self.folder / f"{key}.txt")
+            with replacing(self.folder / f"{key}.txt") as part:
+                part.write_bytes(_mark(data) + b"\n" + data)
             self._trim()
-        except OSError:  # a full or read-only disk: memory still holds it
-            if temporary is not None:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary)
 
     def _trim(self) -> None:
         files = []

@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,7 @@ from sre.errors import SettingError
 from sre.statistics import Interval
 from sre.studies.evaluate_figures import ModelFigures
 from sre.studies.evaluate_run import EvaluationView
+from sre.whole import replacing
 
 SUFFIXES = (".json", ".csv")
 _COLUMNS = ("network", "angle_deg", "figure", "value", "low", "high")
@@ -34,16 +34,11 @@ def write_evaluation(view: EvaluationView, path: Path) -> None:
     Raises: SettingError: it cannot be written
     """
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-                if path.suffix == ".csv":
-                    csv.writer(file).writerows([_COLUMNS, *rows(view)])
-                else:
-                    file.write(json.dumps(as_json(view), indent=1) + "\n")
-            Path(name).replace(path)
-        finally:
-            Path(name).unlink(missing_ok=True)
+        with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+            if path.suffix == ".csv":
+                csv.writer(file).writerows([_COLUMNS, *rows(view)])
+            else:
+                file.write(json.dumps(as_json(view), indent=1) + "\n")
     except OSError as error:
         raise SettingError(
             f"cannot write {path}: {error.strerror}; free some space or choose another folder"

@@ -2,14 +2,12 @@
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +15,7 @@ from sre.data.table import find_dataset
 from sre.studies.evaluate_figures import ModelFigures
 from sre.studies.evaluate_files import as_json, as_rows
 from sre.studies.evaluate_run import EvaluationView
+from sre.whole import replacing
 
 VERSION = 1
 MOST_CHANGES = 12  # told of a network and angle
@@ -61,8 +60,10 @@ class EvaluationStore:
         )
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            _write(self.folder / f"{name}.npz", lambda file: file.write(arrays.getvalue()))
-            _write(self.folder / f"{name}.json", lambda f: f.write(json.dumps(result).encode()))
+            with replacing(self.folder / f"{name}.npz") as part:
+                part.write_bytes(arrays.getvalue())
+            with replacing(self.folder / f"{name}.json") as part:
+                part.write_bytes(json.dumps(result).encode())
             old = sorted(self.folder.glob("*.json"), key=lambda path: -path.stat().st_mtime)
             for path in old[MOST_KEPT:]:
                 path.unlink(missing_ok=True)
@@ -153,13 +154,3 @@ def _read(path: Path) -> Json | None:
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) and "stamps" in found else None
-
-
-def _write(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            fill(file)
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)

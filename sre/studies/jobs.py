@@ -9,7 +9,6 @@ import os
 import re
 import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -18,6 +17,7 @@ from typing import Any, Literal
 
 from sre.errors import CheckpointError, SettingError
 from sre.studies.job_settings import JobSettings
+from sre.whole import replacing
 
 State = Literal["queued", "running", "interrupted", "done", "failed"]
 OVER = ("interrupted", "done", "failed")
@@ -176,14 +176,8 @@ def list_jobs(folder: Path) -> list[Job]:
 
 
 def _write(path: Path, text: str) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    try:
-        with open(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(temporary, path)
-    except OSError:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def _unwritable(error: OSError) -> CheckpointError:

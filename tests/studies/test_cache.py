@@ -270,9 +270,7 @@ def test_a_read_only_or_full_disk_costs_speed_only(cache, monkeypatch, broken):
         raise OSError(28, "No space left on device")
 
     cache.fetch("a", Computer("kept"))
-    monkeypatch.setattr(
-        f"sre.studies.cache.{'tempfile' if broken == 'mkstemp' else 'os'}.{broken}", fail
-    )
+    monkeypatch.setattr(f"{'tempfile' if broken == 'mkstemp' else 'os'}.{broken}", fail)
     again = TextCache(cache.folder)
     assert again.fetch("a", never) == "kept"
     assert again.fetch("b", Computer()) == "answer"
