@@ -91,8 +91,8 @@ def train(
         yield from run.history
     learner = _Learner(run, train_split, val_split, config, is_multi_label, processes)
     try:
+        state = run.tensors()  # where the next epoch begins
         while run.epoch < config.epochs and not run.stopped:
-            before = take_state(model, run.optimizer) | {"generator": run.generator.get_state()}
             try:
                 yield from learner.learn(should_stop)
                 done = learner.validate()
@@ -100,13 +100,14 @@ def train(
                 if processes.count > 1:
                     # The others wait for this one's part, and cannot go back with it.
                     raise processes.failure(error) from error
-                run.halve(before, error)
+                run.halve(state, error)
                 yield BatchHalved(run.epoch + 1, run.batch_size)
                 continue
             run.history.append(done)
+            state = run.tensors()
             if keep is not None and processes.is_main:
                 facts = run.facts() | {"epochs": config.epochs}
-                save_run(keep, run.tensors(), facts, settings=settings)
+                save_run(keep, state, facts, settings=settings)
             yield done
     finally:
         if run.best_state:

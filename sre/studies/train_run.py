@@ -175,7 +175,7 @@ def run_training(
         late = budget_s is not None and time.monotonic() - began > budget_s
         return late or should_stop()
 
-    path = None
+    fault = None
     try:
         for event in train(
             model,
@@ -192,18 +192,18 @@ def run_training(
                 seconds = round(event.seconds, 1)
                 card = replace(card, epochs=event.epoch, best_epoch=best, seconds=seconds)
             yield event
-        if not processes.is_main:
-            return
-        path = _place(output, card)
-        save_checkpoint(model, card, path)
     except TrainingError as error:
         if not card.best_epoch or not processes.is_main:
             raise
-        path = _place(output, card)
-        save_checkpoint(model, card, path)
+        fault = error
+    if not processes.is_main:
+        return
+    path = _place(output, card)
+    save_checkpoint(model, card, path)
+    if fault is not None:
         raise TrainingError(
-            f"{error}; epoch {card.best_epoch}, the best so far, is kept in {path.name}"
-        ) from error
+            f"{fault}; epoch {card.best_epoch}, the best so far, is kept in {path.name}"
+        ) from fault
     saved, _ = load_checkpoint(path, device=device)
     figures: dict[str, Any] = {}
     fused = saved.fused()  # the same function, a third faster
