@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
+
 from sre.errors import Dropped, SettingError, SREError
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -28,6 +30,23 @@ def join_scripts(names: Sequence[str]) -> str:
 def head() -> str:
     """All pages' styles, for the head: ``css=`` would scope every rule and break :is(a, b)."""
     return f"<style>\n{join_scripts(STYLES)}</style>"
+
+
+def component(
+    name: str, scripts: Sequence[str], functions: Sequence[Callable[[Any], Reply]]
+) -> None:
+    """Add a page's component to the Blocks context that is open.
+
+    Args: name: its folder in assets/, its template there and its id in the page; scripts: its
+        JavaScript files, later ones using earlier ones; functions: what the scripts may call
+    """
+    gr.HTML(
+        html_template=asset(f"{name}/{name}.html"),
+        js_on_load=join_scripts(scripts),
+        apply_default_css=False,
+        elem_id=name,
+        server_functions=list(functions),
+    )
 
 
 def fields(request: Any, *names: str) -> list[Any]:

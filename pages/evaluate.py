@@ -3,17 +3,15 @@
 from collections.abc import Callable
 from typing import Any
 
-import gradio as gr
-
-from pages.component import Reply, asset, fields, join_scripts, replying
+from pages.component import Reply, component, fields, replying
 
 # Later files use earlier ones.
 SCRIPTS = (
     "shared/dom.js",
     "shared/talk.js",
     "shared/colour.js",
-    "lab/sheets.js",
-    "lab/charts.js",
+    "shared/plot.js",
+    "shared/sheets.js",
     "evaluate/figures.js",
     "evaluate/plots.js",
     "evaluate/matrix.js",
@@ -28,13 +26,7 @@ def build(evaluations: Callable[[], Any]) -> None:
     Args: evaluations: gives the `sre.studies.evaluations.Evaluations`; called when a visitor
         first asks for something
     """
-    gr.HTML(
-        html_template=asset("evaluate/evaluate.html"),
-        js_on_load=join_scripts(SCRIPTS),
-        apply_default_css=False,
-        elem_id="evaluate",
-        server_functions=server_functions(evaluations),
-    )
+    component("evaluate", SCRIPTS, server_functions(evaluations))
 
 
 def server_functions(evaluations: Callable[[], Any]) -> list[Callable[[Any], Reply]]:

@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import DataWithFiles
 
-from pages.component import Reply, asset, fields, join_scripts, replying
+from pages.component import Reply, component, fields, replying
 from sre.errors import SettingError, SREError
 
 # Later files use earlier ones.
@@ -19,7 +19,10 @@ SCRIPTS = (
     "shared/dom.js",
     "shared/talk.js",
     "shared/colour.js",
-    "lab/sheets.js",
+    "shared/plot.js",
+    "shared/sheets.js",
+    "shared/download.js",
+    "lab/bundle.js",
     "lab/turn.js",
     "lab/address.js",
     "lab/charts.js",
@@ -38,13 +41,7 @@ def build(lab: Callable[[], Any]) -> None:
 
     Args: lab: gives the `sre.studies.lab.Lab`; called when a visitor first asks for something
     """
-    gr.HTML(
-        html_template=asset("lab/lab.html"),
-        js_on_load=join_scripts(SCRIPTS),
-        apply_default_css=False,
-        elem_id="lab",
-        server_functions=server_functions(lab),
-    )
+    component("lab", SCRIPTS, server_functions(lab))
     gr.api(orbit_endpoint(lab), api_name="orbit", concurrency_limit=2)
 
 

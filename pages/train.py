@@ -7,16 +7,15 @@ the browser; the run itself is a process that knows nothing of the page.
 from collections.abc import Callable
 from typing import Any
 
-import gradio as gr
-
 from pages import lab as lab_page
-from pages.component import Reply, asset, fields, join_scripts, replying
+from pages.component import Reply, component, fields, replying
 
 # Later files use earlier ones.
 SCRIPTS = (
     "shared/dom.js",
     "shared/talk.js",
-    "lab/datasets.js",
+    "shared/plot.js",
+    "shared/download.js",
     "train/form.js",
     "train/curves.js",
     "train/run.js",
@@ -30,13 +29,7 @@ def build(trainer: Callable[[], Any], lab: Callable[[], Any]) -> None:
 
     Args: trainer: gives the `sre.studies.trainer.Trainer`; lab: the Lab, for the data sets
     """
-    gr.HTML(
-        html_template=asset("train/train.html"),
-        js_on_load=join_scripts(SCRIPTS),
-        apply_default_css=False,
-        elem_id="train",
-        server_functions=server_functions(trainer, lab),
-    )
+    component("train", SCRIPTS, server_functions(trainer, lab))
 
 
 def server_functions(

@@ -35,11 +35,6 @@ function dressModels(models) {
   });
 }
 
-function styledKey({ dash, colour }) {
-  return draw("svg", { width: 32, height: 8, "aria-hidden": "true" },
-    draw("line", { x1: 1, x2: 31, y1: 4, y2: 4, "stroke-dasharray": dash, style: `stroke:${colour}`, class: "lab-line" }));
-}
-
 const points = (value) => (100 * value).toFixed(1);
 const bounds = ({ low, high }) => `${points(low)} to ${points(high)}`;
 const signed = (value) => `${value > 0 ? "+" : value < 0 ? "−" : "±"}${Math.abs(100 * value).toFixed(1)}`;
@@ -51,7 +46,7 @@ function tableOf(head, rows) {
 }
 
 function nameCell(model, ...others) {
-  return make("th", { scope: "row" }, styledKey(model), model.title, ...others);
+  return make("th", { scope: "row" }, lineKey(model), model.title, ...others);
 }
 
 /** One column: cells for all networks, the best marked, the others with what they lack. */
@@ -105,7 +100,7 @@ function pairsTable(pairs, models) {
   const told = (found, p) => make("td", {}, make("span", { class: p < 0.05 ? "is-best" : null, text: `${signed(found.value)} points` }),
     make("small", { text: `${signed(found.low)} to ${signed(found.high)}` }), make("small", { text: `${pValue(p)}: ${p < 0.05 ? "more than chance explains" : "may be chance"}` }));
   return tableOf(["Network", "less", "Upright", "Mean over angles"], pairs.map((pair) => make("tr", {},
-    nameCell(of(pair.first)), make("td", {}, styledKey(of(pair.second)), of(pair.second).title),
+    nameCell(of(pair.first)), make("td", {}, lineKey(of(pair.second)), of(pair.second).title),
     told(pair.upright, pair.upright_p), told(pair.mean, pair.mean_p))));
 }
 

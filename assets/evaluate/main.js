@@ -118,7 +118,7 @@ function show(result) {
   ui.conditions.replaceChildren(conditionsTable(models));
   ui.pairsSection.hidden = result.pairs.length === 0;
   if (result.pairs.length) ui.pairs.replaceChildren(pairsTable(result.pairs, models));
-  ui.legend.replaceChildren(make("div", { class: "lab-legend" }, ...models.map((model) => make("span", {}, styledKey(model), model.title))));
+  ui.legend.replaceChildren(make("div", { class: "lab-legend" }, ...models.map((model) => make("span", {}, lineKey(model), model.title))));
   ui.matrixSection.hidden = result.is_multi_label;
   if (!result.is_multi_label) {
     shown.matrices = models.map((model, i) => confusionMatrix({

@@ -9,7 +9,7 @@ function confusionMatrix({ model, classes, onCell }) {
     });
     return cell;
   }));
-  const table = make("table", {}, make("caption", {}, styledKey(model), ` ${model.title}`),
+  const table = make("table", {}, make("caption", {}, lineKey(model), ` ${model.title}`),
     make("thead", {}, make("tr", {}, make("th", { scope: "col", text: "true" }),
       ...classes.map((name) => make("th", { scope: "col", title: name }, make("span", { text: shortName(name) }))))),
     make("tbody", {}, ...classes.map((name, row) => make("tr", {}, make("th", { scope: "row", title: name, text: shortName(name) }),
@@ -52,7 +52,7 @@ function changeList({ model, classes, index, onChange }) {
     return make("li", {}, button);
   });
   const none = make("p", { class: "lab-small", text: "No answer changes." });
-  return make("div", { class: "evaluate-list" }, make("h4", {}, styledKey(model), ` ${model.title}`),
+  return make("div", { class: "evaluate-list" }, make("h4", {}, lineKey(model), ` ${model.title}`),
     found.length ? make("ul", {}, ...items) : none);
 }
 

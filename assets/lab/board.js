@@ -43,9 +43,9 @@ function buildModelRow(row, keys, orbit, { entry, choose }) {
     const answer = make("span");
     const verdict = make("span", { class: "lab-verdict" });
     const brief = make("span");
-    keys.append(make("div", {}, lineKey(model), make("b", { text: model.short }), brief));
+    keys.append(make("div", {}, lineKey(armOf(model)), make("b", { text: model.short }), brief));
     row.append(make("div", { class: "lab-model" }, canvas, make("div", {},
-      make("h3", {}, lineKey(model), model.title),
+      make("h3", {}, lineKey(armOf(model)), model.title),
       make("p", { class: "lab-answer" }, swatch, answer), verdict, networkPicker(entry, bundle.networks, column, choose))));
     return { model, swatch, answer, verdict, brief, context: canvas.getContext("2d"), said: null };
   });

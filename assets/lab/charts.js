@@ -4,7 +4,7 @@
 const PLOT_LEFT = 44;
 
 function legend(models, ...others) {
-  return make("div", { class: "lab-legend" }, ...models.map((model) => make("span", {}, lineKey(model), model.title)), ...others);
+  return make("div", { class: "lab-legend" }, ...models.map((model) => make("span", {}, lineKey(armOf(model)), model.title)), ...others);
 }
 
 /** The classes that any network answers with, for the colours of the ribbons. */
@@ -13,21 +13,6 @@ function answersLegend(bundle) {
   const classes = [...new Set(seen)].sort((a, b) => a - b);
   return make("div", { class: "lab-legend is-classes" }, ...classes.map((k) => make("span", {},
     make("i", { class: "lab-swatch", style: `background:${classColour(k)}` }), shortName(bundle.dataset.classes[k]))));
-}
-
-/** A short stretch of a network's line. */
-function lineKey(model) {
-  const { dash, colour } = armOf(model);
-  return draw("svg", { width: 32, height: 8, "aria-hidden": "true" },
-    draw("line", { x1: 1, x2: 31, y1: 4, y2: 4, "stroke-dasharray": dash, style: `stroke:${colour}`, class: "lab-line" }));
-}
-
-function linePath(points) {
-  return points.map(([x, y], i) => `${i ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`).join("");
-}
-
-function text(x, y, words, attributes = {}) {
-  return draw("text", { x, y, ...attributes, text: words });
 }
 
 /** Runs of equal answers: { from, length, classes }. */
@@ -172,25 +157,6 @@ function polarPlot({ bundle, subject, width, onAngle }) {
       });
     },
   };
-}
-
-/** Let a pointer on a plot set the angle. */
-function scrub(plot, angleAt, onAngle) {
-  plot.addEventListener("pointerdown", (event) => {
-    plot.setPointerCapture(event.pointerId);
-    onAngle(angleAt(event));
-  });
-  plot.addEventListener("pointermove", (event) => {
-    if (plot.hasPointerCapture(event.pointerId)) onAngle(angleAt(event));
-  });
-}
-
-/** Where a pointer is around an element's centre: 0 at the top, counter-clockwise, in degrees. */
-function pointerAngle(node, event) {
-  const box = node.getBoundingClientRect();
-  const right = event.clientX - (box.left + box.width / 2);
-  const down = event.clientY - (box.top + box.height / 2);
-  return ((Math.atan2(-right, -down) * 180) / Math.PI + 360) % 360;
 }
 
 const ERROR_FLOOR = 1e-4; // smaller errors are rounding; they sit on the base line, with their number

@@ -1,7 +1,5 @@
 // The panel of data sets: what is here, what one click fetches, and what has to be trained first.
 
-const POLL_MS = 500;
-
 function stateWords(entry) {
   return {
     official: "on disk, official file", other: "on disk, not the official file",
@@ -78,18 +76,4 @@ function fillDatasets(panel, catalogue, { current, choose, arrived, call, say })
     });
     return make("div", { class: "lab-download" }, button, bar, words);
   }
-}
-
-const DOWNLOAD_ENDS = ["done", "failed", "error", "idle"];
-
-/** Start or join a download and report on it; what went wrong, or null. */
-async function followDownload(entry, onProgress, call) {
-  let progress = await call("start_download", { dataset: entry.name });
-  while (!progress.error && !DOWNLOAD_ENDS.includes(progress.state)) {
-    onProgress(progress);
-    await new Promise((resolve) => { setTimeout(resolve, POLL_MS); });
-    progress = await call("get_download", { dataset: entry.name });
-  }
-  if (progress.error) return progress.error;
-  return progress.state === "done" ? null : progress.message || `The download of ${entry.title} stopped`;
 }

@@ -62,8 +62,7 @@ function curvePlot({ width, epochs, from, to, label, lines, best, format }) {
   for (const { kind, points } of lines) {
     const { css, colour, dash } = KINDS_OF_LINE[kind];
     const at = points.map(([px, py]) => [x(px), y(Math.min(to, Math.max(from, py)))]);
-    const path = at.map(([px, py], i) => `${i ? "L" : "M"}${px.toFixed(1)} ${py.toFixed(1)}`).join("");
-    plot.append(draw("path", { d: path, class: css ?? "lab-line", style: colour ? `stroke:${colour}` : null, "stroke-dasharray": dash || null }));
+    plot.append(draw("path", { d: linePath(at), class: css ?? "lab-line", style: colour ? `stroke:${colour}` : null, "stroke-dasharray": dash || null }));
     if (css || points.length > 60) continue;
     for (const [px, py] of at) plot.append(draw("circle", { cx: px, cy: py, r: 2.6, style: `fill:${colour}` }));
   }
