@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from sre.home import DATA, HOME
+
 # Before Gradio is imported: it reports to nobody.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-HOME = Path.home() / ".cache" / "sre-lab"
 CHECKPOINTS = Path(__file__).resolve().parent / "checkpoints"
 
 
@@ -52,7 +53,7 @@ def read_options(arguments: list[str]) -> Options:
         metavar="FOLDER",
         default=os.environ.get("SRE_DATA_DIR"),
         help="folder of MedMNIST files, and where downloads go; it must exist "
-        f"(environment: SRE_DATA_DIR; default: {HOME / 'data'}, made when needed)",
+        f"(environment: SRE_DATA_DIR; default: {DATA}, made when needed)",
     )
     parser.add_argument(
         "--cache-dir",
@@ -103,7 +104,7 @@ def read_options(arguments: list[str]) -> Options:
 
 
 def _data_dir(given: str | None) -> Path:
-    folder = Path(given).expanduser() if given else HOME / "data"
+    folder = Path(given).expanduser() if given else DATA
     if given and not folder.is_dir():
         raise ValueError(f"--data-dir {given} is no folder; make it, or name another")
     return _made(folder, "--data-dir") if not given else folder

@@ -27,11 +27,13 @@ from tqdm import tqdm
 
 from bench.harness import RESULTS_DIR, circumstances, interleave, spread, write_results
 from sre.checkpoints import CheckpointCard
+from sre.commands.common import add_data_dir, add_device
 from sre.data.split import Split
 from sre.data.store import load_split
 from sre.data.table import find_dataset
 from sre.errors import SREError
 from sre.evaluation import ANGLES_DEG, classify, decide
+from sre.home import ANSWERS, DATA, SWEEP
 from sre.models import find_model
 from sre.protocols import find_protocol
 from sre.statistics import (
@@ -49,7 +51,6 @@ from sre.studies.sweep import Arm, Sweep
 from sre.studies.sweep_file import read_sweep
 from sre.studies.sweep_run import state_of
 
-CACHE = Path.home() / ".cache" / "sre-lab"
 FILE = Path(__file__).with_name("accuracy.toml")
 PROTOCOL = "disc"
 TIMED_IMAGES = 64
@@ -70,11 +71,11 @@ class Answers:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.accuracy", description=__doc__)
     parser.add_argument("--file", type=Path, default=FILE, help="of the sweep")
-    parser.add_argument("--folder", type=Path, default=CACHE / "sweep", help="of its checkpoints")
-    parser.add_argument("--keep-dir", type=Path, default=CACHE / "answers", help="of answers")
-    data_dir = os.environ.get("SRE_DATA_DIR") or CACHE / "data"
-    parser.add_argument("--data-dir", type=Path, default=data_dir, help="also SRE_DATA_DIR")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--folder", type=Path, default=SWEEP, help="of its checkpoints")
+    parser.add_argument("--keep-dir", type=Path, default=ANSWERS, help="of answers")
+    data_dir = os.environ.get("SRE_DATA_DIR") or DATA
+    add_data_dir(parser, data_dir)
+    add_device(parser)
     parser.add_argument(
         "--time", action="store_true",
         help="also time an image, on a machine that does nothing else; else earlier times stay",

@@ -18,9 +18,11 @@ import torch
 
 from bench.harness import ROOT, circumstances, interleave, spread, write_results
 from sre.checkpoints import list_checkpoints
+from sre.commands.common import add_data_dir
 from sre.data.store import load_split
 from sre.data.table import find_dataset
 from sre.evaluation import ANGLES_DEG
+from sre.home import DATA
 from sre.poses import Pose, present_pose
 from sre.protocols import find_protocol, prepare
 from sre.statistics import areas_under_curve, bootstrap_weights
@@ -32,8 +34,7 @@ from sre.studies.evaluate_run import EvaluationView, run_evaluation
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and write bench/results/evaluate.json."""
     parser = argparse.ArgumentParser(prog="python -m bench.evaluate", description=__doc__)
-    home = Path.home() / ".cache" / "sre-lab" / "data"
-    parser.add_argument("--data-dir", type=Path, default=os.environ.get("SRE_DATA_DIR") or home)
+    add_data_dir(parser, os.environ.get("SRE_DATA_DIR") or DATA)
     parser.add_argument("--dataset", default="bloodmnist")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds of each part")

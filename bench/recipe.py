@@ -14,9 +14,9 @@ from typing import Any
 from bench.harness import ROOT, circumstances, write_results
 from sre.checkpoints import CheckpointCard, load_card
 from sre.errors import SREError
+from sre.home import SWEEP
 from sre.studies.sweep_file import read_sweep
 
-SWEEP = Path.home() / ".cache" / "sre-lab" / "sweep"
 FIGURES = ("accuracy_at_0", "accuracy_mean", "accuracy_worst", "consistency")
 # Each sweep's arms that are compared.
 FILES = {"accuracy": ("sre", "gmr", "plain"), "recipe": ("sre-balanced", "plain-fast")}

@@ -4,11 +4,11 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 from sre.commands import check, evaluate, files, jobs, sweep, train
 from sre.errors import SREError
+from sre.home import DATA
 
 _STOPPED = "stopped before the end; what takes long goes on when the command is given again"
 
@@ -50,7 +50,7 @@ def make_parser() -> argparse.ArgumentParser:
     """Describe the commands; one flag a setting, with its name."""
     parser = _Parser(prog="python -m sre", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    default_dir = os.environ.get("SRE_DATA_DIR") or Path.home() / ".cache" / "sre-lab" / "data"
+    default_dir = os.environ.get("SRE_DATA_DIR") or DATA
     train.add(commands, default_dir)
     sweep.add(commands, default_dir)
     check.add(commands)

@@ -1,5 +1,6 @@
 """What several commands need."""
 
+import argparse
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,16 @@ from sre.errors import SettingError
 _ROOT = Path(__file__).resolve().parents[2]
 # Beside the app; where the library alone is installed, in the folder one works in.
 CHECKPOINTS_DIR = (_ROOT if (_ROOT / "app.py").is_file() else Path()) / "checkpoints"
+
+
+def add_data_dir(parser: argparse.ArgumentParser, default_dir: Path | str) -> None:
+    """Let a command be told where the MedMNIST files are."""
+    parser.add_argument("--data-dir", type=Path, default=default_dir, help="also SRE_DATA_DIR")
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Let a command be told where networks run; `check_device` judges what was given."""
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
 
 
 def check_device(name: str) -> None:

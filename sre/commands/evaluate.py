@@ -8,9 +8,10 @@ from typing import Any
 from tqdm import tqdm
 
 from sre.checkpoints import list_checkpoints
-from sre.commands.common import CHECKPOINTS_DIR, check_device
+from sre.commands.common import CHECKPOINTS_DIR, add_data_dir, add_device, check_device
 from sre.data.table import DATASETS, find_dataset
 from sre.errors import SettingError
+from sre.home import ANSWERS
 from sre.protocols import PROTOCOLS
 from sre.statistics import Interval
 from sre.studies.answering import Measured
@@ -45,11 +46,11 @@ def add(commands: Any, default_dir: Path | str) -> None:
     )  # fmt: skip
     rate.add_argument("--output", type=Path, help="a .json or .csv file for everything found")
     rate.add_argument(
-        "--keep-dir", type=Path, default=Path.home() / ".cache" / "sre-lab" / "answers",
+        "--keep-dir", type=Path, default=ANSWERS,
         help="folder of answers, with which a broken-off evaluation goes on",
     )  # fmt: skip
-    rate.add_argument("--data-dir", type=Path, default=default_dir, help="also SRE_DATA_DIR")
-    rate.add_argument("--device", default="cpu", help="cpu or cuda")
+    add_data_dir(rate, default_dir)
+    add_device(rate)
     rate.set_defaults(run=_evaluate)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from sre.checkpoints import CheckpointCard, list_checkpoints
-from sre.commands.common import CHECKPOINTS_DIR
+from sre.commands.common import CHECKPOINTS_DIR, add_data_dir
 from sre.data.download import download
 from sre.data.table import find_dataset
 from sre.data.transfer import Progress
@@ -22,7 +22,7 @@ def add(commands: Any, default_dir: Path | str) -> None:
     fetch = commands.add_parser("download", help="fetch a MedMNIST set, whole and checked")
     fetch.add_argument("dataset", metavar="DATASET", help="its name in lower case")
     fetch.add_argument("--size", type=int, default=28, help="image side in px: 28, 64, 128 or 224")
-    fetch.add_argument("--data-dir", type=Path, default=default_dir, help="also SRE_DATA_DIR")
+    add_data_dir(fetch, default_dir)
     fetch.set_defaults(run=_download)
 
     listing = commands.add_parser("checkpoints", help="list checkpoints and their figures")

@@ -9,8 +9,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from sre.commands.common import check_device, set_threads
+from sre.commands.common import add_data_dir, add_device, check_device, set_threads
 from sre.errors import SettingError
+from sre.home import SWEEP
 from sre.studies.sweep_file import read_sweep
 from sre.studies.sweep_ray import run_side_by_side
 from sre.studies.sweep_run import (
@@ -23,9 +24,7 @@ from sre.studies.sweep_run import (
     run_sweep,
     state_of,
 )
-from sre.studies.train_run import (
-    EpochDone,
-)
+from sre.studies.train_run import EpochDone
 
 
 def add(commands: Any, default_dir: Path | str) -> None:
@@ -40,11 +39,11 @@ def add(commands: Any, default_dir: Path | str) -> None:
     sweep.add_argument("--address", help="a cluster of Ray's; left out: this machine")
     sweep.add_argument("--no-ray", action="store_true", help="one run after the other, without Ray")
     sweep.add_argument(
-        "--output", type=Path, default=Path.home() / ".cache" / "sre-lab" / "sweep",
+        "--output", type=Path, default=SWEEP,
         help="folder of the checkpoints; runs whose checkpoint is there are skipped",
     )  # fmt: skip
-    sweep.add_argument("--data-dir", type=Path, default=default_dir, help="also SRE_DATA_DIR")
-    sweep.add_argument("--device", default="cpu", help="cpu or cuda")
+    add_data_dir(sweep, default_dir)
+    add_device(sweep)
     sweep.add_argument(
         "--threads", type=int, default=0,
         help="CPU threads of a run, up to 256; 0 takes one with Ray, and all cores without",

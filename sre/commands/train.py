@@ -8,7 +8,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from sre.commands.common import CHECKPOINTS_DIR, check_device, public_command, set_threads
+from sre.commands.common import (
+    CHECKPOINTS_DIR,
+    add_data_dir,
+    add_device,
+    check_device,
+    public_command,
+    set_threads,
+)
 from sre.data.table import DATASETS
 from sre.errors import SREError
 from sre.models import CLASSIFIERS
@@ -71,11 +78,11 @@ def add(commands: Any, default_dir: Path | str) -> None:
         "--minutes", type=float,
         help=f"budget for training, up to {MOST_MINUTES}: fewer epochs are planned if need be",
     )  # fmt: skip
-    run.add_argument("--data-dir", type=Path, default=default_dir, help="also SRE_DATA_DIR")
+    add_data_dir(run, default_dir)
     run.add_argument(
         "--output", type=Path, default=CHECKPOINTS_DIR, help="folder, or a .safetensors file"
     )
-    run.add_argument("--device", default="cpu", help="cpu or cuda")
+    add_device(run)
     run.add_argument(
         "--threads", type=int, default=0, help="CPU threads, up to 256; 0 takes all cores"
     )
