@@ -144,6 +144,7 @@ function subjectWords(result, models) {
       ? make("b", { text: `A quick look, so that this page does not open empty: ${images < all ? `${images} of ${all}` : `all ${all}`} test images. Press Start for all images and angles. ` })
       : make("b", { text: `All ${images} test images. ` }),
     `${what}${odd}Made ${result.made.slice(0, 16).replace("T", " ")} UTC. `,
+    result.is_multi_label ? "Accuracy is the mean over labels, most of which are no for most images: the area under the curve tells more. " : "",
     exact.length ? `Quarter turns change no answer of ${exact.join(" and ")} (measured on up to 64 images): asked at one of each four angles.` : "",
   ];
 }

@@ -40,6 +40,8 @@ class EvaluationView:
     @property
     def headline(self) -> str:
         """Say in words who is best over all angles, and whether that is sure."""
+        if find_dataset(self.dataset).is_multi_label:
+            return self._headline_of_labels()
         best, *others = sorted(self.models, key=lambda m: -m.accuracy_mean.value)
         said = f"{best.name} is right at {best.accuracy_mean.value:.1%} over all angles"
         if not others:
@@ -48,6 +50,18 @@ class EvaluationView:
         sure = "more than chance explains" if pair.mean_p < 0.05 else "which may be chance"
         gap = abs(pair.mean.value)
         return f"{said}, {100 * gap:.1f} points before {others[0].name}, {sure}."
+
+    def _headline_of_labels(self) -> str:
+        # Accuracy would praise a network that says no throughout: most labels are.
+        best, *others = sorted(self.models, key=lambda m: -m.auc_mean.value)
+        said = f"{best.name} ranks images by label with an area under the curve of "
+        said += f"{best.auc_mean.value:.3f}, the mean over labels and angles"
+        if not others:
+            return f"{said}."
+        gap = best.auc_mean.value - others[0].auc_mean.value
+        is_apart = best.auc_mean.low > others[0].auc_mean.high
+        sure = "their intervals are apart" if is_apart else "which may be chance"
+        return f"{said}, {gap:.3f} before {others[0].name}, {sure}."
 
 
 def _names(*models: ModelFigures) -> set[str]:

@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -300,3 +301,15 @@ def test_multi_label_sets_have_an_area_a_label_and_no_confusion(monkeypatch, net
     assert len(figures.angles[0].auc_by_label) == 4
     assert scores.shape == (2, 60)
     assert figures.angles[0].accuracy.value == pytest.approx(((answers[0] >= 0.5) == labels).mean())
+    chance = {pose: random.random((60, 4)) for pose in by_pose}
+    other, _ = figures_of(replace(who, name="y"), {("y", p): a for (_, p), a in chance.items()},
+                          labels, (0.0, 90.0), weights)  # fmt: skip
+    view = EvaluationView(
+        "chestmnist", "test", 60, 60, "disc", 100, (other, figures), (), np.arange(60), labels
+    )
+    # Of accuracy nothing is said: a network that answers no throughout has plenty of it.
+    area, gap = figures.auc_mean.value, figures.auc_mean.value - other.auc_mean.value
+    assert view.headline.startswith(
+        f"x ranks images by label with an area under the curve of {area:.3f}"
+    )
+    assert view.headline.endswith(f"{gap:.3f} before y, their intervals are apart.")
