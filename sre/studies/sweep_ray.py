@@ -14,6 +14,10 @@ NEEDS_RAY = (
     "runs side by side need Ray, which is not installed; run pip install 'sre-lab[sweep]', or "
     "give --no-ray for one run after the other"
 )
+_SEE_TO = (
+    "see to the address, and to RAY_AUTH_MODE=token where the cluster asks for one, as it may from "
+    "Ray 2.59 on, or "
+)
 _STORE_BYTES = 100_000_000  # the answers are small: the images are read by each run itself
 
 
@@ -48,8 +52,8 @@ def run_side_by_side(
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise SettingError(
-            f"cannot start with Ray at {address or 'this machine'}: {sentence_of(error)}; see to "
-            "the address, or give --no-ray"
+            f"cannot start with Ray at {address or 'this machine'}: {sentence_of(error)}; "
+            f"{_SEE_TO if address else ''}give --no-ray"
         ) from error
     is_gpu = device.startswith("cuda")
     try:

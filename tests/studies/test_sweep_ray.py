@@ -1,6 +1,12 @@
+import contextlib
 import os
+import secrets
+import shutil
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -78,7 +84,7 @@ def test_a_run_whose_worker_died_has_failed(ray):
 
 
 def test_a_cluster_that_does_not_answer_is_told(ray):
-    with pytest.raises(SettingError, match=r"cannot start with Ray at far:1: ConnectionError: nob"):
+    with pytest.raises(SettingError, match=r"at far:1: ConnectionError: nobody there; see to "):
         start(address="far:1")
 
 
@@ -94,6 +100,61 @@ def test_an_address_is_of_no_use_without_ray(tmp_path, capsys):
     assert main(["sweep", str(file), "--no-ray", "--address", "far:1"]) == 2
     line = "error: --address far:1 is of a cluster of Ray's; leave it or --no-ray away\n"
     assert capsys.readouterr().err == line
+
+
+@pytest.fixture
+def cluster() -> Iterator[tuple[str, dict[str, str]]]:
+    """A cluster of one machine, which asks for a token: its address, and what to set."""
+    program = shutil.which("ray", path=str(Path(sys.executable).parent)) or "ray"
+    asks = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    asks |= {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    begin = [program, "start", "--head", "--block", "--port", port, "--num-cpus", "2"]
+    begin += ["--object-store-memory", "100000000", "--include-dashboard=false"]
+    # Stopped by its process, as `ray stop` would stop every cluster of this machine.
+    with subprocess.Popen(
+        begin, env=asks, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
+    ) as head:
+        try:
+            wait_for(int(port))
+            yield f"127.0.0.1:{port}", asks
+        finally:
+            head.terminate()
+
+
+def wait_for(port: int, patience_s: float = 60) -> None:
+    end = time.monotonic() + patience_s
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.2)
+    raise TimeoutError(f"nobody answers on port {port}")
+
+
+@pytest.mark.slow
+def test_runs_go_through_a_cluster(tmp_path, cluster):
+    (tmp_path / "tiny.toml").write_text(FILE)
+    np.savez(tmp_path / "breastmnist.npz", **breast())
+    address, asks = cluster
+    command = [
+        sys.executable,
+        "-m",
+        "sre",
+        "sweep",
+        str(tmp_path / "tiny.toml"),
+        "--address",
+        address,
+    ]
+    command += ["--output", str(tmp_path / "output"), "--data-dir", str(tmp_path)]
+    done = subprocess.run(
+        command, cwd=ROOT, env=asks, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert "\n2 runs done, 0 were there" in done.stdout
+    stems = [path.stem for path in sorted((tmp_path / "output").glob("*.safetensors"))]
+    assert stems == ["breastmnist-plain-w1-s1", "breastmnist-plain-w1-s2"]
 
 
 @pytest.mark.slow
