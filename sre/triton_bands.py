@@ -162,12 +162,13 @@ def _convolve(
         return out
     steps, starts = _steps(kernel_size, circular, x.dim() - 2, x.device)
     block_out = min(128, max(16, triton.next_power_of_2(out_channels)))
-    _mix_bands[triton.cdiv(pixels, _PIXELS), triton.cdiv(out_channels, block_out)](
-        x, weight, weight if bias is None else bias, out, steps, starts,
-        pixels, depth, height, width, channels, out_channels, bands,
-        HAS_BIAS=bias is not None, PRECISION=_precision(),
-        PIXELS=_PIXELS, CHANNELS=_channels(channels), OUT=block_out, **_OPTIONS,
-    )  # fmt: skip
+    with torch.cuda.device_of(x):  # Triton would take the current one
+        _mix_bands[triton.cdiv(pixels, _PIXELS), triton.cdiv(out_channels, block_out)](
+            x, weight, weight if bias is None else bias, out, steps, starts,
+            pixels, depth, height, width, channels, out_channels, bands,
+            HAS_BIAS=bias is not None, PRECISION=_precision(),
+            PIXELS=_PIXELS, CHANNELS=_channels(channels), OUT=block_out, **_OPTIONS,
+        )  # fmt: skip
     return out
 
 
@@ -184,11 +185,12 @@ def _weight_gradient(x: Tensor, grad: Tensor, kernel_size: int, circular: bool) 
     block_in, block_out = _channels(channels), _channels(out_channels)
     tiles = triton.cdiv(channels, block_in) * triton.cdiv(out_channels, block_out)
     if pixels and parts.numel():
-        _mix_pixels[bands, tiles, splits](
-            x, grad, parts, steps, starts,
-            pixels, depth, height, width, channels, out_channels, bands, each,
-            PRECISION=_precision(), PIXELS=_PIXELS, IN=block_in, OUT=block_out, **_OPTIONS,
-        )  # fmt: skip
+        with torch.cuda.device_of(x):
+            _mix_pixels[bands, tiles, splits](
+                x, grad, parts, steps, starts,
+                pixels, depth, height, width, channels, out_channels, bands, each,
+                PRECISION=_precision(), PIXELS=_PIXELS, IN=block_in, OUT=block_out, **_OPTIONS,
+            )  # fmt: skip
     return parts.sum(0).to(x.dtype)
 
 

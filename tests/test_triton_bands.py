@@ -7,6 +7,7 @@ rewrites every function of the library for the tests, would rewrite the kernels.
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,9 +15,10 @@ import pytest
 import torch
 
 HERE = Path(__file__).resolve().parent
-pytestmark = pytest.mark.skipif(
-    find_spec("triton") is None, reason="needs triton, which PyTorch brings on Linux"
-)
+HAS_GPU = torch.cuda.is_available()
+HAS_TRITON = find_spec("triton") is not None
+IS_OLD = HAS_TRITON and tuple(map(int, version("triton").split(".")[:2])) < (3, 5)
+pytestmark = pytest.mark.skipif(not HAS_TRITON, reason="needs triton: PyTorch brings it on Linux")
 
 
 def run_alone(name, environment):
@@ -28,8 +30,11 @@ def run_alone(name, environment):
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
 
 
+@pytest.mark.skipif(
+    IS_OLD and not HAS_GPU, reason="Triton 3.4's interpreter fails with the NumPy of today"
+)
 def test_kernels_do_what_the_dense_kernel_does():
-    run_alone("triton_kernels.py", {} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"})
+    run_alone("triton_kernels.py", {} if HAS_GPU else {"TRITON_INTERPRET": "1"})
 
 
 def test_kernels_compile(tmp_path):
