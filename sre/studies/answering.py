@@ -1,9 +1,10 @@
 """Ask networks about all images in all poses: a pass a pose, shared, kept on disk, in parallel."""
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Barrier
@@ -17,12 +18,13 @@ from sre.evaluation import probabilities
 from sre.poses import Pose, present_pose
 from sre.protocols import Protocol, find_protocol, prepare
 from sre.studies.contenders import Contender
-from sre.whole import replacing
+from sre.whole import make_room, replacing
 
 CHUNK_IMAGES = 256
 HOLD_BYTES = 2**28  # of presented images; more are presented anew for each network
 # Answers this near at all quarter turns are the same function to rounding.
 EXACT, EXACT_IMAGES = 1e-4, 64
+KEPT_BYTES = 2**30  # of answers on disk; those used longest ago leave
 Answers = dict[tuple[str, Pose], np.ndarray]
 
 
@@ -55,6 +57,9 @@ class Asking:
         Networks that quarter turns do not change (measured on some images) are asked in one of
         the poses that differ by these alone.
         """
+        if self.keep_dir is not None:
+            with suppress(OSError):  # costs room, not answers
+                make_room(self.keep_dir, ".npy", KEPT_BYTES)
         answers: Answers = {}
         total, done = len(self.contenders) * len(poses) * len(self.images), 0
         with _workers(self.device) as pool:
@@ -164,6 +169,8 @@ def _kept(path: Path | None, images: int) -> np.ndarray | None:
         return None
     try:
         found = np.load(path, allow_pickle=False)
+        with suppress(OSError):  # of a folder that is read-only
+            os.utime(path)
     except (OSError, ValueError, EOFError):
         return None
     return found if isinstance(found, np.ndarray) and found.shape[:1] == (images,) else None

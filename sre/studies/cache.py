@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Lock
 
 from sre.errors import Dropped
-from sre.whole import replacing
+from sre.whole import make_room, replacing
 
 MEMORY_BYTES = 64 << 20
 DISK_BYTES = 512 << 20
@@ -113,21 +113,7 @@ class TextCache:
             self.folder.mkdir(parents=True, exist_ok=True)
             with replacing(self.folder / f"{key}.txt") as part:
                 part.write_bytes(_mark(data) + b"\n" + data)
-            self._trim()
-
-    def _trim(self) -> None:
-        files = []
-        # Parts that a crash left behind are old, and leave first.
-        for path in (*self.folder.glob("*.txt"), *self.folder.glob("*.part")):
-            with contextlib.suppress(OSError):  # another process may trim as well
-                found = path.stat()
-                files.append((found.st_mtime_ns, found.st_size, path))
-        total = sum(size for _, size, _ in files)
-        for _, size, path in sorted(files):
-            if total <= self.disk_bytes:
-                return
-            path.unlink(missing_ok=True)
-            total -= size
+            make_room(self.folder, ".txt", self.disk_bytes)
 
 
 def _mark(data: bytes) -> bytes:

@@ -16,6 +16,7 @@ from sre.evaluation import classify
 from sre.poses import Pose
 from sre.protocols import find_protocol
 from sre.statistics import bootstrap_weights
+from sre.studies import answering
 from sre.studies.answering import Asking, Measured
 from sre.studies.contenders import Contender
 from sre.studies.evaluate_figures import figures_of
@@ -283,6 +284,16 @@ def test_files_that_cannot_be_written_are_refused_before_the_work(view, tmp_path
     with pytest.raises(SettingError, match=r"^cannot write"):
         write_evaluation(view, tmp_path / "found.json")
     assert [path.name for path in tmp_path.iterdir()] == ["found.json"]
+
+
+def test_answers_used_longest_ago_leave_a_full_folder(networks, tmp_path, monkeypatch):
+    evaluate([networks["plain"]], keep_dir=tmp_path)
+    size = sum(path.stat().st_size for path in tmp_path.glob("*.npy"))
+    of_plain = set(tmp_path.iterdir())
+    monkeypatch.setattr(answering, "KEPT_BYTES", size // 2)
+    evaluate([networks["sre"]], keep_dir=tmp_path)
+    left = of_plain & set(tmp_path.iterdir())
+    assert 0 < len(left) < len(of_plain)
 
 
 def test_multi_label_sets_have_an_area_a_label_and_no_confusion(monkeypatch, networks):
