@@ -52,8 +52,10 @@ bench: $(DEV) browser ## measure speed and memory anew, into bench/results/
 	$(PY) -m bench.family
 	$(PY) -m bench.plots
 
-accuracy: $(DEV) ## train and compare all networks of bench/accuracy.toml; takes hours, goes on
+accuracy: $(DEV) ## train and compare all networks of the sweeps in bench/; takes hours, goes on
 	$(PY) -m sre sweep bench/accuracy.toml --no-ray
+	$(PY) -m sre sweep bench/recipe.toml --no-ray
+	$(PY) -m bench.recipe
 	$(PY) -m bench.accuracy
 
 readme: $(DEV) ## write the tables of README.md from the checkpoints and results

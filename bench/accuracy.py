@@ -9,7 +9,8 @@ the part of the spread that is theirs comes out a fifth too small, of one seed i
 p-value of a difference is that of a paired permutation test over the images, of the mean over the
 seeds (Good, Permutation Tests, 2000): it is about these trained networks.
 
-Averages over rotations are no training of their own: they ask another arm's networks.
+Averages over rotations are no training of their own: they ask another arm's networks. The recipe's
+networks (bench/recipe.toml) answer the same images: it was chosen by validation images.
 """
 
 import argparse
@@ -51,7 +52,7 @@ from sre.studies.sweep import Arm, Sweep
 from sre.studies.sweep_file import read_sweep
 from sre.studies.sweep_run import state_of
 
-FILE = Path(__file__).with_name("accuracy.toml")
+FILES = [Path(__file__).with_name(f"{name}.toml") for name in ("accuracy", "recipe")]
 PROTOCOL = "disc"
 TIMED_IMAGES = 64
 
@@ -61,6 +62,7 @@ class Answers:
     """What one arm's networks said to the test images, and under the bootstrap's weights."""
 
     arm: Arm
+    sweep: str  # the name of its file
     who: tuple[Contender, ...]  # one a seed
     seeds: tuple[int, ...]
     right: np.ndarray  # (seeds, angles, images), of multi-label sets the mean over labels
@@ -70,7 +72,7 @@ class Answers:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.accuracy", description=__doc__)
-    parser.add_argument("--file", type=Path, default=FILE, help="of the sweep")
+    parser.add_argument("--files", type=Path, nargs="+", default=FILES, help="of the sweeps")
     parser.add_argument("--folder", type=Path, default=SWEEP, help="of its checkpoints")
     parser.add_argument("--keep-dir", type=Path, default=ANSWERS, help="of answers")
     data_dir = os.environ.get("SRE_DATA_DIR") or DATA
@@ -90,18 +92,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def measure(args: argparse.Namespace) -> int:
     """Ask all networks that are done, and write down what they say."""
-    sweep = read_sweep(args.file)
+    sweeps = {file.stem: read_sweep(file) for file in args.files}
     began, found, timed = circumstances(), {}, {}
-    for dataset in sweep.configs:
-        done = {arm: files for arm in sweep.arms if (files := done_of(sweep, dataset, arm, args))}
+    for dataset in dict.fromkeys(name for sweep in sweeps.values() for name in sweep.configs):
+        done = [
+            (name, arm, files)
+            for name, sweep in sweeps.items()
+            for arm in sweep.arms
+            if dataset in sweep.configs and (files := done_of(sweep, dataset, arm, args))
+        ]
         if done:
             data = load_split(dataset, "test", data_dir=args.data_dir)
-            answers = [answers_of(dataset, data, arm, files, args) for arm, files in done.items()]
+            answers = [answers_of(dataset, data, *one, args) for one in done]
             found[dataset] = dataset_figures(dataset, data, answers)
             if args.time:
                 timed[dataset] = time_of_an_image(answers, data)
     if not found:
-        print(f"no run of {args.file} is done in {args.folder}; python -m sre sweep makes them")
+        files = " or ".join(map(str, args.files))
+        print(f"no run of {files} is done in {args.folder}; python -m sre sweep makes them")
         return 1
     times = {**circumstances(), "images": TIMED_IMAGES, "seconds": timed}
     results = {
@@ -110,8 +118,11 @@ def measure(args: argparse.Namespace) -> int:
         "protocol": PROTOCOL,
         "angles_deg": ANGLES_DEG,
         "resamples": RESAMPLES,
-        "seeds": sweep.seeds,
-        "arms": {arm.name: arm_facts(sweep, arm) for arm in sweep.arms},
+        "arms": {
+            arm.name: arm_facts(sweep, arm) | {"sweep": name}
+            for name, sweep in sweeps.items()
+            for arm in sweep.arms
+        },
         "datasets": found,
         "time": times if args.time else earlier_times(found, _earlier()),
     }
@@ -130,7 +141,12 @@ def done_of(sweep: Sweep, dataset: str, arm: Arm, args: argparse.Namespace) -> d
 
 
 def answers_of(
-    dataset: str, data: Split, arm: Arm, files: Mapping[int, Path], args: argparse.Namespace
+    dataset: str,
+    data: Split,
+    sweep: str,
+    arm: Arm,
+    files: Mapping[int, Path],
+    args: argparse.Namespace,
 ) -> Answers:
     """Ask an arm's networks, one a seed, about all images at all angles."""
     contenders = load_contenders(
@@ -152,14 +168,17 @@ def answers_of(
     right, same = decided == data.labels, decided == decided[:, :1]
     if is_multi_label:
         right, same = right.mean(-1), same.mean(-1)
-    return Answers(arm, who, tuple(files), right.astype(float), same.astype(float), answers[:, 0])
+    return Answers(
+        arm, sweep, who, tuple(files), right.astype(float), same.astype(float), answers[:, 0]
+    )
 
 
 def dataset_figures(dataset: str, data: Split, answers: list[Answers]) -> dict[str, object]:
-    """Sum up one data set: each arm, and each two arms of which one is SRE or the CNN."""
+    """Sum up one data set: each arm, and each two arms of which one is SRE's or the CNN."""
     weights, entry = bootstrap_weights(len(data), resamples=RESAMPLES), find_dataset(dataset)
     plain = next((a for a in answers if _family(a.arm) == "plain" and not a.arm.rotate), answers[0])
-    leads = [answers[0]] if plain is answers[0] else [answers[0], plain]
+    others = [a for a in answers if a.sweep == "recipe" and _family(a.arm) == "sre"]
+    leads = list(dict.fromkeys([answers[0], plain, *others]))
     pairs = [
         compare(first, second, weights)
         for number, first in enumerate(leads)

@@ -17,6 +17,10 @@ ROLES = {
     "plain": "the CNN",
     "augmented": "the CNN trained turned",
     "averaged": "the CNN averaged over turns",
+    "recipe-sre": "balanced SRE",
+    "recipe-sre-augmented": "balanced SRE trained turned",
+    "recipe-plain": "the CNN at the same rate",
+    "recipe-augmented": "the CNN trained turned at the same rate",
 }
 
 
@@ -36,7 +40,10 @@ class Difference:
 
 
 class Comparison:
-    """The results, asked by roles: "sre", "plain", "augmented", "averaged", "sre-augmented"."""
+    """The results, asked by roles: "sre", "plain", "augmented", "averaged", "sre-augmented".
+
+    Those of the recipe have "recipe-" before them.
+    """
 
     def __init__(self, found: dict[str, Any]):
         self.datasets: dict[str, Any] = found["datasets"]
@@ -63,6 +70,8 @@ class Comparison:
 
 
 def _role(arm: dict[str, Any]) -> str:
+    if arm["sweep"] != "accuracy":
+        return f"{arm['sweep']}-{_role(arm | {'sweep': 'accuracy'})}"
     if arm["averages"]:
         return "averaged" if arm["family"] == "plain" and not arm["rotate"] else "other"
     if arm["rotate"]:
@@ -74,20 +83,24 @@ def results(found: dict[str, Any] | None) -> str:
     """Write the table of all arms on all data sets, and what it answers."""
     if found is None:
         return NONE
+    parts = [arms_table(found, "accuracy"), _circumstances(found)]
+    parts += [f"{text}\n" for text in answers(Comparison(found))]
+    return "\n".join(parts)
+
+
+def arms_table(found: dict[str, Any], sweep: str) -> str:
+    """Write the table of a sweep's arms; empty if none is done."""
     rows = [
         _row(dataset, name, found)
         for dataset, one in found["datasets"].items()
-        for name in found["arms"]
-        if name in one["arms"]
+        for name, arm in found["arms"].items()
+        if name in one["arms"] and arm["sweep"] == sweep
     ]
     header = (
         "Data set | Network | Seeds | Upright | Mean | Worst | Consistency | AUC | Parameters | "
         "Multiply-adds | Training | An image"
     )
-    comparison = Comparison(found)
-    parts = [table(header, rows, right=set(range(2, 12))), _circumstances(found)]
-    parts += [f"{text}\n" for text in answers(comparison)]
-    return "\n".join(parts)
+    return table(header, rows, right=set(range(2, 12))) if rows else ""
 
 
 def _row(dataset: str, name: str, found: dict[str, Any]) -> list[str]:
@@ -132,23 +145,36 @@ def _circumstances(found: dict[str, Any]) -> str:
     )
 
 
+ASKED = (
+    ("Turned, does SRE beat the CNN?", "sre", "plain", "mean"),
+    ("Does it beat random rotations in training?", "sre", "augmented", "mean"),
+    ("Does it beat averaging over turns at test time?", "sre", "averaged", "mean"),
+    ("What does it cost at 0 degrees?", "sre", "plain", "upright"),
+)
+ASKED_OF_RECIPE = (
+    ("Does the recipe make SRE better?", "recipe-sre", "sre", "mean"),
+    ("Turned, does it then beat the CNN?", "recipe-sre", "recipe-plain", "mean"),
+    ("And the CNN trained turned?", "recipe-sre", "recipe-augmented", "mean"),
+    ("Where both are trained turned?", "recipe-sre-augmented", "recipe-augmented", "mean"),
+    ("What does it cost at 0 degrees?", "recipe-sre", "recipe-plain", "upright"),
+)
+
+
 def answers(comparison: Comparison) -> list[str]:
     """Answer what one wants to know, one paragraph a question."""
-    asked = [
-        ("Turned, does SRE beat the CNN?", "sre", "plain", "mean"),
-        ("Does it beat random rotations in training?", "sre", "augmented", "mean"),
-        ("Does it beat averaging over turns at test time?", "sre", "averaged", "mean"),
-        ("What does it cost at 0 degrees?", "sre", "plain", "upright"),
-    ]
+    return [*paragraphs(comparison, ASKED), _orientation(comparison)]
+
+
+def paragraphs(comparison: Comparison, asked: Iterable[tuple[str, str, str, str]]) -> list[str]:
+    """Answer questions: in bold what is asked, then one role less another, by data set."""
     told = []
     for question, first, second, figure in asked:
         found = comparison.differences(first, second, figure)
         where = "mean over all angles" if figure == "mean" else "upright"
         said = _standing(found) if found else "no data set has both yet"
-        told.append(
-            f"**{question}** {ROLES[first]} less {ROLES[second]}, {where}, in points: {said}."
-        )
-    return [*told, _orientation(comparison)]
+        pair = f"{ROLES[first]} less {ROLES[second]}"
+        told.append(f"**{question}** {_upper(pair)}, {where}, in points: {said}.")
+    return told
 
 
 def _standing(found: Sequence[Difference]) -> str:
@@ -284,6 +310,10 @@ def _beyond(comparison: Comparison | None) -> _Answer:
 
 def _verdict(holds: bool, *, partly: bool = False) -> str:
     return "holds" if holds else "holds in part" if partly else "does not hold"
+
+
+def _upper(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def _of(found: Sequence[Difference]) -> str:

@@ -278,7 +278,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "checkpoints": checkpoints,
     "results": lambda: results(_results("accuracy")),
     "claims": lambda: claims(_results("accuracy"), _results("forward"), _results("train_step")),
-    "recipe": lambda: recipe(_results("recipe")),
+    "recipe": lambda: recipe(_results("recipe"), _results("accuracy")),
     "speed": speed,
     "networks": networks,
     "scaling": scaling,

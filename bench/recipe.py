@@ -19,7 +19,10 @@ from sre.studies.sweep_file import read_sweep
 
 FIGURES = ("accuracy_at_0", "accuracy_mean", "accuracy_worst", "consistency")
 # Each sweep's arms that are compared.
-FILES = {"accuracy": ("sre", "gmr", "plain"), "recipe": ("sre-balanced", "plain-fast")}
+FILES = {
+    "accuracy": ("sre", "gmr", "plain", "sre-rotated", "plain-rotated"),
+    "recipe": ("sre-balanced", "sre-balanced-rotated", "plain-fast", "plain-fast-rotated"),
+}
 NEEDED = {"sre", "sre-balanced"}  # without which there is nothing to compare
 
 

@@ -17,7 +17,13 @@ IMAGES, ANGLES = 40, len(accuracy.ANGLES_DEG)
 LABELS = np.arange(IMAGES) % 10
 
 
-def answers(name: str, *rights: float, model: str = "resnet18", **settings: object) -> Answers:
+def answers(
+    name: str,
+    *rights: float,
+    model: str = "resnet18",
+    sweep: str = "accuracy",
+    **settings: object,
+) -> Answers:
     """Answers of one network a seed, right about the first so many images whatever the angle."""
     arm = Arm(**{"name": name, "title": name.upper(), "model": model, "rotate": False, "width": 4,
                  "kernel_sizes": (9, 9, 5, 5), **settings})  # fmt: skip
@@ -25,7 +31,7 @@ def answers(name: str, *rights: float, model: str = "resnet18", **settings: obje
     chances = np.random.default_rng(0).random((len(rights), IMAGES, 10))
     who = tuple(SimpleNamespace(card=CARD) for _ in rights)
     seeds = tuple(range(1, len(rights) + 1))
-    return Answers(arm, who, seeds, right.astype(float), np.ones_like(right, float), chances)
+    return Answers(arm, sweep, who, seeds, right.astype(float), np.ones_like(right, float), chances)
 
 
 @pytest.fixture
@@ -61,6 +67,18 @@ def test_the_first_arm_and_the_plain_one_are_compared_with_all(data):
     assert named == [("sre", "plain"), ("sre", "x"), ("plain", "x")]
 
 
+def test_the_recipes_radial_arms_are_compared_with_all_too(data):
+    arms = [
+        answers("sre", 0.5, model="sre_resnet18"),
+        answers("plain", 0.5),
+        answers("tuned", 0.5, model="sre_resnet18", sweep="recipe"),
+        answers("fast", 0.5, sweep="recipe"),
+    ]
+    pairs = dataset_figures("digits", data, arms)["pairs"]
+    assert [pair["second"] for pair in pairs if pair["first"] == "tuned"] == ["fast"]
+    assert len(pairs) == 3 + 2 + 1
+
+
 def test_a_difference_is_of_the_seeds_that_both_have():
     weights = bootstrap_weights(IMAGES, resamples=200)
     pair = compare(answers("sre", 0.5, 0.1), answers("plain", 0.9), weights)
@@ -73,11 +91,11 @@ def test_a_difference_is_of_the_seeds_that_both_have():
 
 def test_where_no_run_is_done_it_says_so(tmp_path, capsys):
     assert main(["--folder", str(tmp_path), "--data-dir", str(tmp_path)]) == 1
-    assert "accuracy.toml is done in" in capsys.readouterr().out
+    assert "recipe.toml is done in" in capsys.readouterr().out
 
 
 def test_a_wrong_file_is_one_sentence(tmp_path, capsys):
-    assert main(["--file", str(tmp_path / "x.toml")]) == 2
+    assert main(["--files", str(tmp_path / "x.toml")]) == 2
     assert capsys.readouterr().err.startswith("error: cannot read ")
 
 

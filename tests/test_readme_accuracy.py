@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from bench.readme_accuracy import NONE, claims, results
+from bench.readme_recipe import recipe
 
 ARMS = {
     "sre": ("SRE", "sre", False, ""),
@@ -12,7 +13,10 @@ ARMS = {
     "plain-rotated": ("CNN, trained turned", "plain", True, ""),
     "sre-rotated": ("SRE, trained turned", "sre", True, ""),
     "plain-averaged": ("CNN, averaged", "plain", False, "plain"),
+    "sre-balanced": ("SRE, balanced", "sre", False, ""),
+    "plain-fast": ("CNN, fast", "plain", False, ""),
 }
+SWEEPS = {"sre-balanced": "recipe", "plain-fast": "recipe"}
 MEMORY = {"peak_memory_mb": {"batch": 8, "sre": 100.0, "resnet18": 300.0, "twin": 200.0}}
 HEAVY = {"peak_memory_mb": {"batch": 8, "sre": 900.0, "resnet18": 300.0, "twin": 200.0}}
 
@@ -44,7 +48,10 @@ def made(*pairs: dict[str, Any], far: float = 0.8, sre: int = 25) -> dict[str, A
     told = ("title", "family", "rotate", "averages")
     arms = {name: arm(sre if "sre" in name else 100, far) for name in ARMS}
     return {
-        "arms": {name: dict(zip(told, facts, strict=True)) for name, facts in ARMS.items()},
+        "arms": {
+            name: dict(zip(told, facts, strict=True)) | {"sweep": SWEEPS.get(name, "accuracy")}
+            for name, facts in ARMS.items()
+        },
         "datasets": {"digits": {"images": 400, "arms": arms, "pairs": list(pairs)}},
         "protocol": "disc",
         "angles_deg": [0.0, 90.0, 180.0, 270.0],
@@ -150,3 +157,25 @@ def test_claims_are_held_against_the_figures(found, memory, rows):
 def test_less_memory_in_some_cases_holds_in_part():
     assert "| Less memory | holds in part | " in claims(None, MEMORY, HEAVY)
     assert "| Less memory | not measured here | `make bench`" in claims(None, MEMORY, None)
+
+
+def test_the_recipe_has_a_table_and_words_of_its_own():
+    validation = {"seeds": [1], "consistency": 0.5, "parameters": 12, **dict.fromkeys(
+        ("accuracy_at_0", "accuracy_mean", "accuracy_worst"), 0.8)}  # fmt: skip
+    chosen = {
+        "arms": {"sre": "SRE", "sre-balanced": "SRE, balanced"},
+        "datasets": {"digits": {"sre": validation, "sre-balanced": validation}},
+    }
+    tested = made(
+        pair("sre", "sre-balanced", 0.0, -0.05), pair("plain-fast", "sre-balanced", 0.0, 0.03)
+    )
+    text = recipe(chosen, tested)
+    assert "surely ahead on 1 of 1: `digits` +5.0 (+4.0 to +6.0)" in text
+    assert (
+        "Balanced SRE less the CNN at the same rate, mean over all angles, in points: surely"
+        in text
+    )
+    assert "surely behind on 1 of 1: `digits` -3.0 (-4.0 to -2.0)" in text
+    assert "| `digits` | CNN, fast | 3 |" in text
+    assert "CNN, fast" not in results(tested)
+    assert "On the test images" not in recipe(chosen)
