@@ -236,7 +236,19 @@ def _better(comparison: Comparison | None) -> _Answer:
         return _missing(comparison)
     sure = sum(d.low > 0 for d in found)
     told = f"surely above the CNN on {sure} of {len(found)}: {', '.join(d.told for d in found)}"
-    return _verdict(sure == len(found)), told
+    return _verdict(sure == len(found)), told + _by_recipe(comparison, "recipe-plain", "mean")
+
+
+def _by_recipe(comparison: Comparison | None, rival: str, figure: str) -> str:
+    """Add what the recipe makes of it: a verdict is on the usual training."""
+    found = comparison.differences("recipe-sre", rival, figure) if comparison else []
+    if not found:
+        return ""
+    ahead, behind = sum(d.low > 0 for d in found), sum(d.high < 0 for d in found)
+    return (
+        f"; by the recipe below surely ahead on {ahead} and surely behind on {behind} of "
+        f"{len(found)}"
+    )
 
 
 def _fewer(comparison: Comparison | None, least: int, most: int) -> _Answer:
@@ -279,6 +291,7 @@ def _no_augmentation(comparison: Comparison | None) -> _Answer:
     )
     if gain:
         told += f"; with, it surely gains on {len(gained)} of {len(gain)}{_of(gained)}"
+    told += _by_recipe(comparison, "recipe-augmented", "mean")
     return _verdict(not behind and not gained), told
 
 
@@ -288,6 +301,7 @@ def _little_loss(comparison: Comparison | None) -> _Answer:
         return _missing(comparison)
     most = [d for d in found if d.value < -LITTLE]
     told = f"more than {100 * LITTLE:.0f} point lost on {len(most)} of {len(found)}{_of(most)}"
+    told += _by_recipe(comparison, "recipe-plain", "upright")
     return _verdict(not most, partly=len(most) < len(found)), told
 
 

@@ -179,3 +179,14 @@ def test_the_recipe_has_a_table_and_words_of_its_own():
     assert "| `digits` | CNN, fast | 3 |" in text
     assert "CNN, fast" not in results(tested)
     assert "On the test images" not in recipe(chosen)
+
+
+def test_claims_tell_what_the_recipe_makes_of_them():
+    lost, won = pair("sre", "plain", -0.1, -0.1), pair("sre-balanced", "plain-fast", -0.1, 0.2)
+    rows = claims(made(lost, won), None, None).splitlines()
+    better = next(row for row in rows if "every turned test set" in row)
+    assert "does not hold" in better
+    assert "by the recipe below surely ahead on 1 and surely behind on 0 of 1" in better
+    loss = next(row for row in rows if "Little loss" in row)
+    assert "by the recipe below surely ahead on 0 and surely behind on 1 of 1" in loss
+    assert "recipe" not in claims(made(lost), None, None)
