@@ -32,7 +32,7 @@ from sre.commands.common import add_data_dir, add_device
 from sre.data.split import Split
 from sre.data.store import load_split
 from sre.data.table import find_dataset
-from sre.errors import SREError
+from sre.errors import SettingError, SREError
 from sre.evaluation import ANGLES_DEG, classify, decide
 from sre.home import ANSWERS, DATA, SWEEP
 from sre.models import find_model
@@ -72,7 +72,10 @@ class Answers:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.accuracy", description=__doc__)
-    parser.add_argument("--files", type=Path, nargs="+", default=FILES, help="of the sweeps")
+    parser.add_argument(
+        "--files", type=Path, nargs="+", default=FILES,
+        help="of the sweeps; the README tells of accuracy.toml and recipe.toml",
+    )  # fmt: skip
     parser.add_argument("--folder", type=Path, default=SWEEP, help="of its checkpoints")
     parser.add_argument("--keep-dir", type=Path, default=ANSWERS, help="of answers")
     data_dir = os.environ.get("SRE_DATA_DIR") or DATA
@@ -93,6 +96,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def measure(args: argparse.Namespace) -> int:
     """Ask all networks that are done, and write down what they say."""
     sweeps = {file.stem: read_sweep(file) for file in args.files}
+    names = [arm.name for sweep in sweeps.values() for arm in sweep.arms]
+    if len(sweeps) < len(args.files) or len(set(names)) < len(names):
+        raise SettingError("sweeps that are compared must have files and arms of different names")
     began, found, timed = circumstances(), {}, {}
     for dataset in dict.fromkeys(name for sweep in sweeps.values() for name in sweep.configs):
         done = [

@@ -1,7 +1,7 @@
 """Is a recipe better than the usual training? Asked of validation images alone.
 
 Of the two sweeps' checkpoints, the figures that their cards have of validation images: the usual
-training (bench/accuracy.toml, where SRE and the CNN see the images as they lie) and the recipe
+training (bench/accuracy.toml) and the recipe
 (bench/recipe.toml), seed for seed. Test images have no say in what is chosen.
 """
 
@@ -52,19 +52,37 @@ def compare(folder: Path) -> dict[str, Any]:
                 if card.validation:  # else it is not done yet
                     of_set = cards.setdefault(run.dataset, {})
                     of_set.setdefault(run.arm, {})[run.config.seed] = card
-    whole = {name: of_set for name, of_set in cards.items() if set(of_set) >= NEEDED}
     return {
         "arms": titles,
         "datasets": {
-            name: {arm: _summary(of_set, arm) for arm in titles if arm in of_set}
-            for name, of_set in sorted(whole.items())
+            name: {arm: _summary(shared[arm]) for arm in titles if arm in shared}
+            for name, of_set in sorted(cards.items())
+            if (shared := share_seeds(of_set))
         },
     }
 
 
-def _summary(of_set: dict[str, dict[int, CheckpointCard]], arm: str) -> dict[str, Any]:
-    seeds = sorted(set.intersection(*(set(cards) for cards in of_set.values())))
-    cards = [of_set[arm][seed] for seed in seeds]
+Cards = dict[str, dict[int, Any]]  # by arm and seed
+
+
+def share_seeds(of_set: Cards) -> Cards:
+    """Keep the seeds that all arms have; or, if none, the arms that have those of the needed ones.
+
+    Empty where the needed arms have no seed in common.
+    """
+    if not set(of_set) >= NEEDED:
+        return {}
+    needed = set.intersection(*(set(of_set[arm]) for arm in NEEDED))
+    seeds = sorted(needed.intersection(*of_set.values()) or needed)
+    return {
+        arm: {seed: cards[seed] for seed in seeds}
+        for arm, cards in of_set.items()
+        if seeds and set(cards) >= set(seeds)
+    }
+
+
+def _summary(of_arm: dict[int, CheckpointCard]) -> dict[str, Any]:
+    seeds, cards = list(of_arm), list(of_arm.values())
     means = {
         name: sum(float(card.validation[name] or 0) for card in cards) / len(cards)
         for name in FIGURES

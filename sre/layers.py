@@ -199,16 +199,22 @@ class RadialConv(nn.Module):
         if torch.are_deterministic_algorithms_enabled():
             return False  # what is chosen by timing may be another way in another run
         fused, dtype = _fused_bands(), _dtype_on_gpu(x)
-        is_cast = torch.is_autocast_enabled("cuda")
-        if (
-            fused is None
-            or dtype not in fused.DTYPES
-            or not (is_cast or dtype == self.weight.dtype)
-        ):
+        is_light = torch.float64 not in (x.dtype, self.weight.dtype)  # autocast leaves these alone
+        if fused is None or dtype not in fused.DTYPES or not is_light:
             return False
-        trains = torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)
-        kernel = self.out_channels, self.kernel_size[0], self.circular
-        return fused.is_faster(tuple(x.shape), *kernel, dtype, x.device, trains)
+        if not torch.is_autocast_enabled("cuda") and self.weight.dtype != dtype:
+            return False
+        layer = fused.Layer(
+            shape=tuple(x.shape),
+            is_channels_last=x.movedim(1, -1).is_contiguous(),
+            out_channels=self.out_channels,
+            kernel_size=self.kernel_size[0],
+            circular=self.circular,
+            dtype=dtype,
+            device=x.device,
+            trains=torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad),
+        )
+        return fused.is_faster(layer)
 
     def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         if self.takes_band_sums(x):
@@ -264,8 +270,9 @@ class SREConv2d(RadialConv):
 
     Commutes with the eight symmetries of the pixel grid, exactly where the sampling is symmetric,
     ``(h + 2 * padding - dilation * (kernel_size - 1) - 1) % stride == 0`` and likewise for w;
-    approximately with the angles in between. Computes by sums over bands on a CPU where these
-    are exact and faster (see ``sre.bands``); ``dense=True`` always takes the dense kernel.
+    approximately with the angles in between. Computes by sums over bands where these are exact and
+    faster (see ``sre.bands`` and ``sre.triton_bands``), and can then be differentiated once;
+    ``dense=True`` always takes the dense kernel.
 
     Shape: (B, in_channels, h, w) -> (B, out_channels, h', w'), as nn.Conv2d
     Attributes: weight (out_channels, in_channels / groups, bands); kernel, the dense one
@@ -287,7 +294,7 @@ class SREConv3d(RadialConv):
 
     Commutes with the 48 symmetries of the voxel grid, exactly where the sampling is symmetric along
     all axes, as for SREConv2d; approximately with the angles in between. Computes by sums
-    over balls on a CPU where that is faster, in single precision.
+    over balls where that is faster, on a CPU in single precision.
 
     Shape: (B, in_channels, d, h, w) -> (B, out_channels, d', h', w'), as nn.Conv3d
     Attributes: weight (out_channels, in_channels / groups, bands); kernel, the dense one

@@ -12,6 +12,9 @@ the same kernel with the weights transposed, that of the weights has a kernel of
 
 import math
 import statistics
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from types import MappingProxyType
 from typing import Any
@@ -25,11 +28,26 @@ from torch import Tensor
 
 from sre.bands import CONVOLUTIONS, band_index
 
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+# No float16: a sum over a band, rounded to it before the product, can exceed its range.
+DTYPES = (torch.float32, torch.bfloat16)
 _PIXELS, _CHANNELS = 64, 32  # of a block: its sums and its results fit into registers
-_SPLITS = 32  # parts in which the pixels are summed up for the gradient of the weights
+_SPLITS, _PROGRAMS = 32, 2048  # the gradient of the weights: parts of the pixels, and programs
 _ROUNDS, _WARMUPS = 5, 3
 _OPTIONS = MappingProxyType({"enable_fp_fusion": True})  # as Triton would without being told
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """What tells one convolution's cost from another's, on one device."""
+
+    shape: tuple[int, ...]  # of x, (B, C, *space)
+    is_channels_last: bool
+    out_channels: int
+    kernel_size: int
+    circular: bool
+    dtype: torch.dtype
+    device: torch.device
+    trains: bool  # whether gradients are asked for, too
 
 
 def fused_band_conv(
@@ -41,36 +59,27 @@ def fused_band_conv(
 ) -> Float[Tensor, "B *space O"]:
     """Convolve with zero padding, as `sre.bands.band_conv` does; on one to three axes.
 
-    Sums are kept in single precision, also of half-precision values. Differentiable once.
+    Adds up in single precision; values of half precision are rounded to it before the products, as
+    everywhere. Differentiable once.
     """
     if torch.is_grad_enabled():
         return _FusedBandConv.apply(x, weight, bias, kernel_size, circular)
     return _convolve(x, weight, bias, kernel_size, circular)
 
 
-def is_faster(
-    shape: tuple[int, ...],
-    out_channels: int,
-    kernel_size: int,
-    circular: bool,
-    dtype: torch.dtype,
-    device: torch.device,
-    trains: bool,
-) -> bool:
+def is_faster(layer: Layer) -> bool:
     """Tell whether the kernels beat cuDNN's convolution with the dense kernel, by timing both.
 
     Measured at the first input of its kind, on numbers of its own, and remembered. Batches count
     by the next power of two. While a CUDA graph is recorded nothing can be timed: what has not been
     met before it is then convolved with the dense kernel.
-
-    Args: shape: of x, (B, C, *space); trains: whether gradients are asked for, too
     """
-    if device.type != "cuda":
+    if layer.device.type != "cuda":
         return False
-    batch = 1 << max(0, shape[0] - 1).bit_length()
-    kind = (batch, *shape[1:]), out_channels, kernel_size, circular, dtype, device, trains
+    batch, *others = layer.shape
+    shape = (1 << max(0, batch - 1).bit_length(), *others)
     try:
-        return _is_faster(*kind)
+        return _is_faster(replace(layer, shape=shape), _precision(layer.dtype))
     except _NoTimeError:
         return False
 
@@ -80,45 +89,51 @@ class _NoTimeError(Exception):
 
 
 @lru_cache(maxsize=512)
-def _is_faster(
-    shape: tuple[int, ...],
-    out_channels: int,
-    kernel_size: int,
-    circular: bool,
-    dtype: torch.dtype,
-    device: torch.device,
-    trains: bool,
-) -> bool:
-    if torch.cuda.is_current_stream_capturing():
-        raise _NoTimeError  # so that nothing is remembered
-    dims, half = len(shape) - 2, kernel_size // 2
-    numbers = partial(torch.randn, dtype=dtype, device=device)
-    index = torch.tensor(band_index(kernel_size, circular, dims), device=device)
-    masks = torch.stack([index == band for band in range(int(index.max()) + 1)]).to(dtype)
+def _is_faster(layer: Layer, precision: str) -> bool:
+    del precision  # cuDNN and the kernels read it where it is set; a choice is for one of them
+    with torch.cuda.device(layer.device):
+        if torch.cuda.is_current_stream_capturing():
+            raise _NoTimeError  # so that nothing is remembered
+    # In a thread of its own, which has none of the caller's modes and hooks.
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(_contest, layer).result()
+
+
+def _contest(layer: Layer) -> bool:
+    dims, half = len(layer.shape) - 2, layer.kernel_size // 2
+    bands = int(band_index(layer.kernel_size, layer.circular, dims).max()) + 1
     try:
-        with torch.inference_mode(False), torch.set_grad_enabled(trains):
-            x = numbers(shape).movedim(1, -1).contiguous().requires_grad_(trains)
-            weight = numbers(len(masks), shape[1], out_channels).requires_grad_(trains)
+        with torch.cuda.device(layer.device), torch.set_grad_enabled(layer.trains):
+            # Nothing is drawn from the generator that the caller may have seeded.
+            make = partial(torch.full, fill_value=0.5, dtype=layer.dtype, device=layer.device)
+            x = make(layer.shape)
+            if layer.is_channels_last:
+                x = x.movedim(1, -1).contiguous().movedim(-1, 1)
+            weight = make((bands, layer.shape[1], layer.out_channels))
+            masks = make((bands, *(layer.kernel_size,) * dims))
+            inputs = x.requires_grad_(layer.trains), weight.requires_grad_(layer.trains)
 
             def fused() -> Tensor:
-                return fused_band_conv(x, weight, None, kernel_size, circular)
+                pixels = x.movedim(1, -1).contiguous()
+                y = fused_band_conv(pixels, weight, None, layer.kernel_size, layer.circular)
+                return y.movedim(-1, 1)
 
             def dense() -> Tensor:
                 kernel = torch.einsum("bio,b...->oi...", weight, masks)
-                return CONVOLUTIONS[dims](x.movedim(-1, 1), kernel, padding=half)
+                return CONVOLUTIONS[dims](x, kernel, padding=half)
 
-            return _time_ms(fused, (x, weight), trains) < _time_ms(dense, (x, weight), trains)
+            return _time_ms(fused, inputs) < _time_ms(dense, inputs)
     except Exception:  # noqa: BLE001 - whatever a driver or compiler may lack, the dense way is there
         return False
 
 
-def _time_ms(way: Any, inputs: tuple[Tensor, Tensor], trains: bool) -> float:
+def _time_ms(way: Callable[[], Tensor], inputs: tuple[Tensor, Tensor]) -> float:
     found = []
     for _ in range(_WARMUPS + _ROUNDS):
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         begin.record()
         y = way()
-        if trains:
+        if y.requires_grad:
             torch.autograd.grad(y.sum(), inputs)
         end.record()
         end.synchronize()
@@ -166,7 +181,7 @@ def _convolve(
         _mix_bands[triton.cdiv(pixels, _PIXELS), triton.cdiv(out_channels, block_out)](
             x, weight, weight if bias is None else bias, out, steps, starts,
             pixels, depth, height, width, channels, out_channels, bands,
-            HAS_BIAS=bias is not None, PRECISION=_precision(),
+            HAS_BIAS=bias is not None, PRECISION=_precision(x.dtype),
             PIXELS=_PIXELS, CHANNELS=_channels(channels), OUT=block_out, **_OPTIONS,
         )  # fmt: skip
     return out
@@ -178,19 +193,21 @@ def _weight_gradient(x: Tensor, grad: Tensor, kernel_size: int, circular: bool) 
     pixels, depth, height, width = _grid(x)
     steps, starts = _steps(kernel_size, circular, x.dim() - 2, x.device)
     bands = len(starts) - 1
-    splits = max(1, min(_SPLITS, triton.cdiv(pixels, _PIXELS)))
-    each = triton.cdiv(triton.cdiv(pixels, splits), _PIXELS) * _PIXELS
-    # Every part has a place of its own, so that the sum does not hang on who comes first.
-    parts = x.new_zeros(splits, bands, channels, out_channels, dtype=torch.float32)
+    if not pixels or not channels * out_channels:
+        return x.new_zeros(bands, channels, out_channels)
     block_in, block_out = _channels(channels), _channels(out_channels)
     tiles = triton.cdiv(channels, block_in) * triton.cdiv(out_channels, block_out)
-    if pixels and parts.numel():
-        with torch.cuda.device_of(x):
-            _mix_pixels[bands, tiles, splits](
-                x, grad, parts, steps, starts,
-                pixels, depth, height, width, channels, out_channels, bands, each,
-                PRECISION=_precision(), PIXELS=_PIXELS, IN=block_in, OUT=block_out, **_OPTIONS,
-            )  # fmt: skip
+    most = max(1, min(_SPLITS, _PROGRAMS // (bands * tiles)))
+    splits = min(most, triton.cdiv(pixels, _PIXELS))
+    each = triton.cdiv(triton.cdiv(pixels, splits), _PIXELS) * _PIXELS
+    # Every part has a place of its own, so that the sum does not hang on who comes first.
+    parts = x.new_empty(splits, bands, channels, out_channels, dtype=torch.float32)
+    with torch.cuda.device_of(x):
+        _mix_pixels[bands, tiles, splits](
+            x, grad, parts, steps, starts,
+            pixels, depth, height, width, channels, out_channels, bands, each,
+            PRECISION=_precision(x.dtype), PIXELS=_PIXELS, IN=block_in, OUT=block_out, **_OPTIONS,
+        )  # fmt: skip
     return parts.sum(0).to(x.dtype)
 
 
@@ -204,8 +221,15 @@ def _channels(count: int) -> int:
     return min(_CHANNELS, max(16, triton.next_power_of_2(count)))  # a product has 16 or more
 
 
-def _precision() -> str:
-    return "tf32" if torch.backends.cudnn.allow_tf32 else "ieee"  # what cuDNN would be allowed
+def _precision(dtype: torch.dtype) -> str:
+    # What cuDNN would be allowed. Once the setting of PyTorch 2.9 and later is used, the older one
+    # cannot be read.
+    if dtype != torch.float32:
+        return "ieee"
+    conv = getattr(torch.backends.cudnn, "conv", None)
+    if conv is not None and conv.fp32_precision in ("ieee", "tf32"):
+        return conv.fp32_precision
+    return "tf32" if torch.backends.cudnn.allow_tf32 else "ieee"
 
 
 @lru_cache(maxsize=64)

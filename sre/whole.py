@@ -34,24 +34,24 @@ def replacing(path: Path) -> Iterator[Path]:
         Path(name).unlink(missing_ok=True)
 
 
-def make_room(folder: Path, suffix: str, most_bytes: int) -> None:
+def make_room(folder: Path, pattern: str, most_bytes: int) -> None:
     """Let the files of a kind that were used longest ago leave a folder, until they fit.
 
-    Raises: OSError: one cannot be removed
+    Args: pattern: of their names, as `Path.glob` takes it; no other file is touched, but the parts
+        that `replacing` left behind when the machine stopped
 
     >>> folder = tempfile.TemporaryDirectory()
-    >>> for second, name in enumerate(["old", "new"]):
-    ...     path = Path(folder.name) / f"{name}.txt"
+    >>> for second, name in enumerate(["old.txt", "new.txt", "other"]):
+    ...     path = Path(folder.name) / name
     ...     _ = path.write_text("four")
     ...     os.utime(path, (second, second))
-    >>> make_room(Path(folder.name), ".txt", 7)
-    >>> [path.name for path in Path(folder.name).iterdir()]
-    ['new.txt']
+    >>> make_room(Path(folder.name), "*.txt", 7)
+    >>> sorted(path.name for path in Path(folder.name).iterdir())
+    ['new.txt', 'other']
     >>> folder.cleanup()
     """
     files = []
-    # Parts that a crash left behind are old, and leave first.
-    for path in (*folder.glob(f"*{suffix}"), *folder.glob("*.part")):
+    for path in (*folder.glob(pattern), *folder.glob("tmp*.part")):
         with contextlib.suppress(OSError):  # another process may make room as well
             found = path.stat()
             files.append((found.st_mtime_ns, found.st_size, path))
@@ -59,5 +59,6 @@ def make_room(folder: Path, suffix: str, most_bytes: int) -> None:
     for _, size, path in sorted(files):
         if total <= most_bytes:
             return
-        path.unlink(missing_ok=True)
-        total -= size
+        with contextlib.suppress(OSError):  # of what cannot be removed, the next one leaves
+            path.unlink(missing_ok=True)
+            total -= size

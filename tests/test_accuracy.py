@@ -99,6 +99,13 @@ def test_a_wrong_file_is_one_sentence(tmp_path, capsys):
     assert capsys.readouterr().err.startswith("error: cannot read ")
 
 
+def test_sweeps_with_arms_of_one_name_are_refused(capsys):
+    file = str(accuracy.FILES[0])
+    assert main(["--files", file, file]) == 2
+    line = "error: sweeps that are compared must have files and arms of different names\n"
+    assert capsys.readouterr().err == line
+
+
 def test_earlier_times_stay_for_networks_of_the_same_cost(data):
     def results(*names: str, **settings: object) -> dict:
         return {

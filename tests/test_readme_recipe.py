@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench.readme_recipe import NONE, recipe
-from bench.recipe import compare
+from bench.recipe import compare, share_seeds
 from sre.studies.sweep_file import read_sweep
 from tests.networks import write_checkpoint
 
@@ -54,6 +54,16 @@ def test_what_is_there_is_compared(tmp_path):
     }  # fmt: skip
     assert compared["breastmnist"]["sre"]["accuracy_mean"] == 0.5
     assert compared["breastmnist"]["sre"]["seeds"] == [1]
+
+
+def test_figures_are_of_the_seeds_that_all_have():
+    arms = {"sre": {1: "a", 2: "b"}, "sre-balanced": {1: "c", 2: "d", 3: "e"}, "plain": {2: "f"}}
+    assert all(list(cards) == [2] for cards in share_seeds(arms).values())
+    assert set(share_seeds(arms)) == set(arms)
+    late = arms | {"plain": {3: "f"}}
+    assert share_seeds(late) == {"sre": {1: "a", 2: "b"}, "sre-balanced": {1: "c", 2: "d"}}
+    assert share_seeds(arms | {"sre": {4: "a"}}) == {}
+    assert share_seeds({"sre": {1: "a"}}) == {}
 
 
 def read_sweep_of(name: str):

@@ -100,16 +100,45 @@ def test_it_is_the_function_of_the_cpu_path_at_inference_too():
 @pytest.mark.skipif(HAS_GPU, reason="is about machines without a GPU")
 def test_without_a_gpu_nothing_is_faster_and_nothing_breaks():
     cpu = torch.device("cpu")
-    assert not kernels.is_faster((2, 8, 9, 9), 8, 5, True, torch.float32, cpu, False)
+    layer = kernels.Layer((2, 8, 9, 9), False, 8, 5, True, torch.float32, cpu, trains=False)
+    assert not kernels.is_faster(layer)
+
+
+def test_tensor_cores_are_taken_where_cudnn_may(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    assert kernels._precision(torch.bfloat16) == "ieee"
+    assert kernels._precision(torch.float32) == "tf32"
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    assert kernels._precision(torch.float32) == "ieee"
 
 
 @pytest.mark.skipif(not HAS_GPU, reason="needs a CUDA GPU")
 @pytest.mark.parametrize("autocast", [False, True])
-def test_the_layer_on_a_gpu_is_the_layer_on_a_cpu(autocast):
+def test_the_layer_on_a_gpu_is_the_layer_on_a_cpu(autocast, monkeypatch):
+    monkeypatch.setattr(kernels, "is_faster", lambda _: True)
     layer, x = SREConv2d(16, 16, 9, padding="same"), torch.randn(4, 16, 32, 32)
     expected = layer(x)
+    of_expected = torch.autograd.grad(expected.square().sum(), [*layer.parameters()])
+    layer, x = layer.cuda(), x.cuda()
     cast = torch.autocast("cuda", torch.bfloat16, enabled=autocast)
     with cast, torch.backends.cudnn.flags(allow_tf32=False):
-        found = layer.cuda()(x.cuda()).float().cpu()
+        assert layer.takes_band_sums(x)
+        found = layer(x)
+        of_found = torch.autograd.grad(found.float().square().sum(), [*layer.parameters()])
     bound = 3e-2 if autocast else 1e-5
-    assert relative(found, expected) < bound
+    assert relative(found.float().cpu(), expected) < bound
+    for one, other in zip(of_found, of_expected, strict=True):
+        assert relative(one.cpu(), other) < 10 * bound
+
+
+@pytest.mark.skipif(not HAS_GPU, reason="needs a CUDA GPU")
+@pytest.mark.parametrize("trains", [False, True])
+def test_both_ways_run_when_they_are_timed(trains, monkeypatch):
+    times = []
+    measured = kernels._time_ms
+    monkeypatch.setattr(kernels, "_time_ms", lambda *a: times.append(measured(*a)) or times[-1])
+    device = torch.device("cuda", 0)
+    layer = kernels.Layer((2, 8, 9, 9), False, 8, 5, True, torch.float32, device, trains)
+    kernels._contest(layer)
+    assert len(times) == 2
+    assert min(times) > 0

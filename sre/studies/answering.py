@@ -25,6 +25,7 @@ HOLD_BYTES = 2**28  # of presented images; more are presented anew for each netw
 # Answers this near at all quarter turns are the same function to rounding.
 EXACT, EXACT_IMAGES = 1e-4, 64
 KEPT_BYTES = 2**30  # of answers on disk; those used longest ago leave
+_KEPT_NAMES = f"{64 * '[0-9a-f]'}.npy"  # nobody else's: the folder may be any
 Answers = dict[tuple[str, Pose], np.ndarray]
 
 
@@ -58,8 +59,7 @@ class Asking:
         the poses that differ by these alone.
         """
         if self.keep_dir is not None:
-            with suppress(OSError):  # costs room, not answers
-                make_room(self.keep_dir, ".npy", KEPT_BYTES)
+            make_room(self.keep_dir, _KEPT_NAMES, KEPT_BYTES)
         answers: Answers = {}
         total, done = len(self.contenders) * len(poses) * len(self.images), 0
         with _workers(self.device) as pool:

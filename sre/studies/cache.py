@@ -113,7 +113,7 @@ class TextCache:
             self.folder.mkdir(parents=True, exist_ok=True)
             with replacing(self.folder / f"{key}.txt") as part:
                 part.write_bytes(_mark(data) + b"\n" + data)
-            make_room(self.folder, ".txt", self.disk_bytes)
+            make_room(self.folder, "*.txt", self.disk_bytes)
 
 
 def _mark(data: bytes) -> bytes:

@@ -218,8 +218,8 @@ def test_the_folder_holds_the_most_recently_used(tmp_path):
 
 
 def test_what_a_crash_left_behind_leaves_first(tmp_path):
-    (tmp_path / "old.part").write_bytes(b"x" * 1000)
-    os.utime(tmp_path / "old.part", (1000, 1000))
+    (tmp_path / "tmpold.part").write_bytes(b"x" * 1000)
+    os.utime(tmp_path / "tmpold.part", (1000, 1000))
     (tmp_path / "notes.md").write_text("mine")
     cache = TextCache(tmp_path, disk_bytes=500)
     cache.fetch("a", Computer("x" * 100))

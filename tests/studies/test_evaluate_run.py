@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -287,13 +288,20 @@ def test_files_that_cannot_be_written_are_refused_before_the_work(view, tmp_path
 
 
 def test_answers_used_longest_ago_leave_a_full_folder(networks, tmp_path, monkeypatch):
-    evaluate([networks["plain"]], keep_dir=tmp_path)
-    size = sum(path.stat().st_size for path in tmp_path.glob("*.npy"))
-    of_plain = set(tmp_path.iterdir())
-    monkeypatch.setattr(answering, "KEPT_BYTES", size // 2)
     evaluate([networks["sre"]], keep_dir=tmp_path)
-    left = of_plain & set(tmp_path.iterdir())
-    assert 0 < len(left) < len(of_plain)
+    of_sre = set(tmp_path.iterdir())
+    evaluate([networks["plain"]], keep_dir=tmp_path)
+    of_plain = set(tmp_path.iterdir()) - of_sre
+    for path in of_sre | of_plain:
+        os.utime(path, (1, 1) if path in of_sre else (2, 2))
+    evaluate([networks["sre"]], keep_dir=tmp_path)  # so that its answers are the newer ones
+    mine = tmp_path / "mine.npy"
+    mine.write_bytes(b"another's")
+    os.utime(mine, (0, 0))
+    size = sum(path.stat().st_size for path in of_sre)
+    monkeypatch.setattr(answering, "KEPT_BYTES", size)
+    evaluate([networks["sre"]], keep_dir=tmp_path)
+    assert set(tmp_path.iterdir()) == of_sre | {mine}
 
 
 def test_multi_label_sets_have_an_area_a_label_and_no_confusion(monkeypatch, networks):
