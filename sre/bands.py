@@ -12,6 +12,7 @@ band sums of the incoming gradient g alone: ``dL/dx = sum_l I_l(g) w_l^T`` and
 """
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
@@ -83,7 +84,7 @@ def band_conv(
         sums = _small_sums(x, kernel_size, circular)
         return F.linear(sums, weight.flatten(0, 1).t(), bias)
     if torch.is_grad_enabled():
-        return _BandConv.apply(x, weight, bias, kernel_size, circular)
+        return BandConv.apply(x, weight, bias, kernel_size, circular, _convolve, _gradients)
     return _convolve(x, weight, bias, kernel_size, circular)
 
 
@@ -125,33 +126,63 @@ def _convolve(
     return out
 
 
-class _BandConv(torch.autograd.Function):
+class BandConv(torch.autograd.Function):
+    """A convolution by band sums with its gradients, whatever takes the sums.
+
+    Args, after those of `band_conv`: convolve, which takes these; gradients, which takes x, weight,
+        the incoming gradient, kernel_size, circular and whether each is wanted, and gives those
+        of x and weight
+
+    >>> x, weight = torch.randn(1, 20, 20, 8), torch.randn(3, 8, 4, requires_grad=True)
+    >>> BandConv.apply(x, weight, None, 5, True, _convolve, _gradients).requires_grad
+    True
+    """
+
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, kernel_size: int, circular: bool
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        kernel_size: int,
+        circular: bool,
+        convolve: Callable[..., Tensor],
+        gradients: Callable[..., tuple[Tensor | None, Tensor | None]],
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.kernel = (kernel_size, circular)
-        return _convolve(x, weight, bias, kernel_size, circular)
+        ctx.kernel, ctx.gradients = (kernel_size, circular), gradients
+        return convolve(x, weight, bias, kernel_size, circular)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
         grad = grad.contiguous()
         wants_x, wants_weight, wants_bias = ctx.needs_input_grad[:3]
-        grad_x = torch.empty_like(x) if wants_x else None
-        grad_weight = torch.zeros_like(weight) if wants_weight else None
-        for some in _chunks(grad) if wants_x or wants_weight else ():
-            sums = _band_sums(grad[some], *ctx.kernel)
-            if grad_x is not None:
-                _mix(grad_x[some], sums, weight.transpose(1, 2), None)
-            if grad_weight is not None:
-                pixels = x[some].flatten(0, -2).t()
-                for band, of_band in enumerate(sums):
-                    grad_weight[band].addmm_(pixels, of_band.flatten(0, -2))
+        found = ctx.gradients(*ctx.saved_tensors, grad, *ctx.kernel, wants_x, wants_weight)
         grad_bias = grad.flatten(0, -2).sum(0) if wants_bias else None
-        return grad_x, grad_weight, grad_bias, None, None
+        return *found, grad_bias, None, None, None, None
+
+
+def _gradients(
+    x: Tensor,
+    weight: Tensor,
+    grad: Tensor,
+    kernel_size: int,
+    circular: bool,
+    wants_x: bool,
+    wants_weight: bool,
+) -> tuple[Tensor | None, Tensor | None]:
+    grad_x = torch.empty_like(x) if wants_x else None
+    grad_weight = torch.zeros_like(weight) if wants_weight else None
+    for some in _chunks(grad) if wants_x or wants_weight else ():
+        sums = _band_sums(grad[some], kernel_size, circular)
+        if grad_x is not None:
+            _mix(grad_x[some], sums, weight.transpose(1, 2), None)
+        if grad_weight is not None:
+            pixels = x[some].flatten(0, -2).t()
+            for band, of_band in enumerate(sums):
+                grad_weight[band].addmm_(pixels, of_band.flatten(0, -2))
+    return grad_x, grad_weight
 
 
 def _mix(

@@ -17,7 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +25,7 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
-from sre.bands import CONVOLUTIONS, band_index
+from sre.bands import CONVOLUTIONS, BandConv, band_index
 
 # No float16: a sum over a band, rounded to it before the product, can exceed its range.
 DTYPES = (torch.float32, torch.bfloat16)
@@ -63,7 +62,7 @@ def fused_band_conv(
     everywhere. Differentiable once.
     """
     if torch.is_grad_enabled():
-        return _FusedBandConv.apply(x, weight, bias, kernel_size, circular)
+        return BandConv.apply(x, weight, bias, kernel_size, circular, _convolve, _gradients)
     return _convolve(x, weight, bias, kernel_size, circular)
 
 
@@ -141,29 +140,21 @@ def _time_ms(way: Callable[[], Tensor], inputs: tuple[Tensor, Tensor]) -> float:
     return statistics.median(found[_WARMUPS:])
 
 
-class _FusedBandConv(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, kernel_size: int, circular: bool
-    ) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.kernel = (kernel_size, circular)
-        return _convolve(x, weight, bias, kernel_size, circular)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        grad = grad.contiguous()
-        wants_x, wants_weight, wants_bias = ctx.needs_input_grad[:3]
-        grad_x = grad_weight = None
-        if wants_x:
-            turned = weight.transpose(1, 2).contiguous()
-            grad_x = _convolve(grad, turned, None, *ctx.kernel)
-        if wants_weight:
-            grad_weight = _weight_gradient(x, grad, *ctx.kernel)
-        grad_bias = grad.flatten(0, -2).sum(0) if wants_bias else None
-        return grad_x, grad_weight, grad_bias, None, None
+def _gradients(
+    x: Tensor,
+    weight: Tensor,
+    grad: Tensor,
+    kernel_size: int,
+    circular: bool,
+    wants_x: bool,
+    wants_weight: bool,
+) -> tuple[Tensor | None, Tensor | None]:
+    grad_x = grad_weight = None
+    if wants_x:
+        grad_x = _convolve(grad, weight.transpose(1, 2), None, kernel_size, circular)
+    if wants_weight:
+        grad_weight = _weight_gradient(x, grad, kernel_size, circular)
+    return grad_x, grad_weight
 
 
 def _convolve(
