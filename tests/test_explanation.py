@@ -234,13 +234,13 @@ def test_leaves_model_and_image_as_they_were():
 
 def test_no_gradients_of_weights_are_computed(monkeypatch):
     wanted = []
-    backward = importlib.import_module("sre.bands")._BandConv.backward
+    backward = importlib.import_module("sre.bands").BandConv.backward
 
     def spy(ctx, grad):
         wanted.append(ctx.needs_input_grad[:2])
         return backward(ctx, grad)
 
-    monkeypatch.setattr("sre.bands._BandConv.backward", staticmethod(spy))
+    monkeypatch.setattr("sre.bands.BandConv.backward", staticmethod(spy))
     explain(network(), images(1))
     assert set(wanted) == {(True, False)}
 
