@@ -12,7 +12,7 @@ band sums of the incoming gradient g alone: ``dL/dx = sum_l I_l(g) w_l^T`` and
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
@@ -80,12 +80,12 @@ def band_conv(
     >>> y.shape
     torch.Size([1, 20, 20, 4])
     """
+    convolve, gradients = _convolve, _gradients
     if 0 < math.prod(x.shape[1:-1]) <= SMALL_PIXELS:
-        sums = _small_sums(x, kernel_size, circular)
-        return F.linear(sums, weight.flatten(0, 1).t(), bias)
+        convolve, gradients = _convolve_small, _small_gradients
     if torch.is_grad_enabled():
-        return BandConv.apply(x, weight, bias, kernel_size, circular, _convolve, _gradients)
-    return _convolve(x, weight, bias, kernel_size, circular)
+        return BandConv.apply(x, weight, bias, kernel_size, circular, convolve, gradients)
+    return convolve(x, weight, bias, kernel_size, circular)
 
 
 def traceable_band_conv(
@@ -175,30 +175,34 @@ def _gradients(
     grad_x = torch.empty_like(x) if wants_x else None
     grad_weight = torch.zeros_like(weight) if wants_weight else None
     for some in _chunks(grad) if wants_x or wants_weight else ():
-        sums = _band_sums(grad[some], kernel_size, circular)
-        if grad_x is not None:
-            _mix(grad_x[some], sums, weight.transpose(1, 2), None)
-        if grad_weight is not None:
-            pixels = x[some].flatten(0, -2).t()
-            for band, of_band in enumerate(sums):
+        for band, of_band in enumerate(_band_sums(grad[some], kernel_size, circular)):
+            if grad_x is not None:
+                _mix_band(grad_x[some], of_band, weight.transpose(1, 2), band)
+            if grad_weight is not None:
+                pixels = x[some].flatten(0, -2).t()
                 grad_weight[band].addmm_(pixels, of_band.flatten(0, -2))
     return grad_x, grad_weight
 
 
 def _mix(
     out: Float[Tensor, "B *space O"],
-    sums: list[Float[Tensor, "B *space C"]],
+    sums: Iterable[Float[Tensor, "B *space C"]],
     weight: Float[Tensor, "bands C O"],
     bias: Float[Tensor, " O"] | None,
 ) -> None:
     # A product a band, added up where it stands: cheaper than first joining the sums.
-    flat = out.view(-1, out.shape[-1])
     for band, of_band in enumerate(sums):
-        pixels = of_band.flatten(0, -2)
-        if band == 0 and bias is not None:
-            torch.addmm(bias, pixels, weight[0], out=flat)
-        else:
-            flat.addmm_(pixels, weight[band], beta=min(band, 1))
+        _mix_band(out, of_band, weight, band, bias)
+
+
+def _mix_band(
+    out: Tensor, of_band: Tensor, weight: Tensor, band: int, bias: Tensor | None = None
+) -> None:
+    flat, pixels = out.view(-1, out.shape[-1]), of_band.flatten(0, -2)
+    if band == 0 and bias is not None:
+        torch.addmm(bias, pixels, weight[0], out=flat)
+    else:
+        flat.addmm_(pixels, weight[band], beta=min(band, 1))
 
 
 def _chunks(x: Tensor) -> list[slice]:
@@ -208,7 +212,7 @@ def _chunks(x: Tensor) -> list[slice]:
 
 def _band_sums(
     x: Float[Tensor, "B *space C"], kernel_size: int, circular: bool
-) -> list[Float[Tensor, "B *space C"]]:
+) -> Iterable[Float[Tensor, "B *space C"]]:
     take = _depthwise_sums if _convolves_depthwise(x) else _added_sums
     return take(x, kernel_size, circular)
 
@@ -231,16 +235,15 @@ def _convolves_depthwise(x: Tensor) -> bool:
     return x.dtype == torch.float32 and torch.backends.cpu.get_cpu_capability() in _HAS_ONEDNN
 
 
-def _depthwise_sums(x: Tensor, kernel_size: int, circular: bool) -> list[Tensor]:
+def _depthwise_sums(x: Tensor, kernel_size: int, circular: bool) -> Iterator[Tensor]:
+    # One at a time: no more than one is in the memory, and it is mixed while it is in the cache.
     maps, channels, dims = x.movedim(-1, 1), x.shape[-1], x.dim() - 2
-    sums = []
     for kernel in _depthwise_kernels(kernel_size, circular, dims, channels, x.dtype, x.device):
         reach = kernel.shape[-1] // 2
-        summed = maps
         if reach:
-            summed = CONVOLUTIONS[dims](maps, kernel, padding=reach, groups=channels)
-        sums.append(summed.movedim(1, -1))
-    return sums
+            yield CONVOLUTIONS[dims](maps, kernel, padding=reach, groups=channels).movedim(1, -1)
+        else:
+            yield x
 
 
 @lru_cache(maxsize=64)
@@ -261,6 +264,32 @@ def _depthwise_kernels(
         mask = _constant(index[near] == band, dtype, device)
         kernels.append(mask.repeat(channels, 1, *(1,) * dims))
     return tuple(kernels)
+
+
+def _convolve_small(
+    x: Tensor, weight: Tensor, bias: Tensor | None, kernel_size: int, circular: bool
+) -> Tensor:
+    sums = _small_sums(x, kernel_size, circular)
+    return F.linear(sums, weight.flatten(0, 1).t(), bias)
+
+
+def _small_gradients(
+    x: Tensor,
+    weight: Tensor,
+    grad: Tensor,
+    kernel_size: int,
+    circular: bool,
+    wants_x: bool,
+    wants_weight: bool,
+) -> tuple[Tensor | None, Tensor | None]:
+    grad_x, grad_weight = None, None
+    sums = _small_sums(grad, kernel_size, circular).flatten(0, -2)  # (pixels, bands of channels)
+    if wants_x:
+        grad_x = (sums @ weight.transpose(1, 2).flatten(0, 1)).view(x.shape)
+    if wants_weight:
+        by_band = x.flatten(0, -2).t() @ sums
+        grad_weight = by_band.unflatten(1, (len(weight), -1)).transpose(0, 1)
+    return grad_x, grad_weight
 
 
 def _small_sums(

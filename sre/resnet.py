@@ -219,7 +219,10 @@ class ResNet(nn.Module):
         return self._logits(x)
 
     def _logits(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x)[STAGES[-1]])
+        x = channels_last(x)
+        for name in STAGES:  # without holding what each stage gave
+            x = getattr(self, name)(x)
+        return self.forward_head(x)
 
     def _passes_in_parts(self, x: Tensor) -> bool:
         # Images do not meet in eval mode, and the fewer pass at once, the more stays in the cache.
