@@ -121,8 +121,11 @@ def _convolve(
     x: Tensor, weight: Tensor, bias: Tensor | None, kernel_size: int, circular: bool
 ) -> Tensor:
     out = x.new_empty(*x.shape[:-1], weight.shape[-1])
-    for some in _chunks(x):
-        _mix(out[some], _band_sums(x[some], kernel_size, circular), weight, bias)
+    each = weight.unbind()
+    for some, found in _in_chunks(x, out):
+        # A product a band, added up where it stands: cheaper than first joining the sums.
+        for band, of_band in enumerate(_band_sums(some, kernel_size, circular)):
+            _add_mixed(found, of_band, each[band], band, bias)
     return out
 
 
@@ -174,40 +177,39 @@ def _gradients(
 ) -> tuple[Tensor | None, Tensor | None]:
     grad_x = torch.empty_like(x) if wants_x else None
     grad_weight = torch.zeros_like(weight) if wants_weight else None
-    for some in _chunks(grad) if wants_x or wants_weight else ():
-        for band, of_band in enumerate(_band_sums(grad[some], kernel_size, circular)):
+    if grad_x is None and grad_weight is None:
+        return None, None
+    each = weight.transpose(1, 2).unbind()
+    for some, of_x, found in _in_chunks(grad, x, x if grad_x is None else grad_x):
+        pixels = of_x.reshape(-1, of_x.shape[-1]).t()
+        for band, of_band in enumerate(_band_sums(some, kernel_size, circular)):
             if grad_x is not None:
-                _mix_band(grad_x[some], of_band, weight.transpose(1, 2), band)
+                _add_mixed(found, of_band, each[band], band)
             if grad_weight is not None:
-                pixels = x[some].flatten(0, -2).t()
-                grad_weight[band].addmm_(pixels, of_band.flatten(0, -2))
+                grad_weight[band].addmm_(pixels, of_band.reshape(-1, of_band.shape[-1]))
     return grad_x, grad_weight
 
 
-def _mix(
+def _add_mixed(
     out: Float[Tensor, "B *space O"],
-    sums: Iterable[Float[Tensor, "B *space C"]],
-    weight: Float[Tensor, "bands C O"],
-    bias: Float[Tensor, " O"] | None,
+    of_band: Float[Tensor, "B *space C"],
+    weight: Float[Tensor, "C O"],
+    band: int,
+    bias: Float[Tensor, " O"] | None = None,
 ) -> None:
-    # A product a band, added up where it stands: cheaper than first joining the sums.
-    for band, of_band in enumerate(sums):
-        _mix_band(out, of_band, weight, band, bias)
-
-
-def _mix_band(
-    out: Tensor, of_band: Tensor, weight: Tensor, band: int, bias: Tensor | None = None
-) -> None:
-    flat, pixels = out.view(-1, out.shape[-1]), of_band.flatten(0, -2)
+    flat, pixels = out.view(-1, out.shape[-1]), of_band.reshape(-1, of_band.shape[-1])
     if band == 0 and bias is not None:
-        torch.addmm(bias, pixels, weight[0], out=flat)
+        torch.addmm(bias, pixels, weight, out=flat)
     else:
-        flat.addmm_(pixels, weight[band], beta=min(band, 1))
+        flat.addmm_(pixels, weight, beta=min(band, 1))
 
 
-def _chunks(x: Tensor) -> list[slice]:
+def _in_chunks(x: Tensor, *others: Tensor) -> Iterable[tuple[Tensor, ...]]:
+    # As few views as can be: a small batch waits for Python, not for numbers.
     size = max(1, CHUNK_VALUES // max(1, x[:1].numel()))
-    return [slice(start, start + size) for start in range(0, len(x), size)]
+    if len(x) <= size:
+        return [(x, *others)] if len(x) else []
+    return zip(*(tensor.split(size) for tensor in (x, *others)), strict=True)
 
 
 def _band_sums(
