@@ -92,7 +92,7 @@ def train_step(name: str, model: nn.Module, x: Tensor) -> Call:
     """One step of SGD, the whole of it; call it as often as wanted."""
     model = prepared(name, model.train())
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-6, momentum=0.9)
-    labels = torch.arange(len(x)) % CLASSES
+    labels = torch.arange(len(x), device=x.device) % CLASSES
 
     def step(_: int = 0) -> None:
         optimizer.zero_grad()
