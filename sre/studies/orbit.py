@@ -79,9 +79,13 @@ class OrbitView:
         names = tell_apart([m.card for m in self.models], short_name)
         parts = [
             f"{name} changes its mind {times(m.changes)}"
+            if m.changes
+            else f"{name} never changes its mind"
             for name, m in zip(names, self.models, strict=True)
         ]
         said = f"Over the full turn {join(parts)}."
+        if len(parts) > 1 and not any(m.changes for m in self.models):
+            said = "Over the full turn no network changes its mind."
         if not isinstance(self.label, int):
             return said
         share = [

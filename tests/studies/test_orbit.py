@@ -36,7 +36,9 @@ def noise(side: int = 28, *, seed: int = 0) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def views(networks) -> dict[str, OrbitView]:
-    """One image's orbit under both protocols: SRE and the plain network."""
+    """
+
+    import reOne image's orbit under both protocols: SRE and the plain network."""
     checkpoints = [networks["sre"], networks["plain"]]
     return {p: study_orbit(noise(), checkpoints=checkpoints, protocol=p) for p in PROTOCOLS}
 
@@ -230,7 +232,7 @@ def test_many_labels_at_once(tmp_path):
     assert_array_equal(model.predictions, model.probabilities >= 0.5)
     assert model.target == model.probabilities[0].argmax()
     assert np.abs(model.probabilities.sum(1) - 1).max() > 0.01  # a sigmoid a label, no softmax
-    assert view.headline.startswith("Over the full turn SRE changes its mind ")
+    assert re.match(r"Over the full turn SRE (never )?changes its mind", view.headline)
     assert "ight" not in view.headline
 
 
@@ -359,35 +361,35 @@ HALF = [3, 4] * 36
         (
             3,
             {"SRE": RIGHT, "CNN": HALF, "rotation": ONCE},
-            "Over the full turn SRE changes its mind 0 times, the CNN changes its mind 36 times "
+            "Over the full turn SRE never changes its mind, the CNN changes its mind 36 times "
             "and the rotation-trained CNN changes its mind 1 time. Right answers: SRE at 100%, "
             "the CNN at 50% and the rotation-trained CNN at 99% of the angles.",
         ),
         (
             3,
             {"SRE": RIGHT, "CNN": RIGHT},
-            "Over the full turn SRE changes its mind 0 times and the CNN changes its mind 0 times. "
+            "Over the full turn no network changes its mind. "
             "All are right at every angle.",
         ),
         (
             0,
             {"SRE": RIGHT, "CNN": HALF},
-            "Over the full turn SRE changes its mind 0 times and the CNN changes its mind 36 "
+            "Over the full turn SRE never changes its mind and the CNN changes its mind 36 "
             "times. None is right at any angle.",
         ),
         (
             3,
             {"SRE": WRONG, "CNN": RIGHT},
-            "Over the full turn SRE changes its mind 0 times and the CNN changes its mind 0 times. "
+            "Over the full turn no network changes its mind. "
             "Right answers: SRE at 0% and the CNN at 100% of the angles.",
         ),
         (
             3,
             {"SRE": RIGHT},
-            "Over the full turn SRE changes its mind 0 times. Right answers: SRE at 100% of the "
+            "Over the full turn SRE never changes its mind. Right answers: SRE at 100% of the "
             "angles.",
         ),
-        (3, {"CNN": WRONG}, "Over the full turn the CNN changes its mind 0 times. It is not right "
+        (3, {"CNN": WRONG}, "Over the full turn the CNN never changes its mind. It is not right "
          "at any angle."),
         (None, {"SRE": HALF}, "Over the full turn SRE changes its mind 36 times."),
         ((0, 1), {"CNN": ONCE}, "Over the full turn the CNN changes its mind 1 time."),
