@@ -1,3 +1,4 @@
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -36,9 +37,7 @@ def noise(side: int = 28, *, seed: int = 0) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def views(networks) -> dict[str, OrbitView]:
-    """
-
-    import reOne image's orbit under both protocols: SRE and the plain network."""
+    """One image's orbit under both protocols: SRE and the plain network."""
     checkpoints = [networks["sre"], networks["plain"]]
     return {p: study_orbit(noise(), checkpoints=checkpoints, protocol=p) for p in PROTOCOLS}
 
