@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import nn
@@ -116,8 +117,12 @@ def measure(names: Sequence[str], row: dict, device: torch.device, rounds: int) 
         "peak_memory_mb": memory,
         "failed": failed,
     }
-    if "sre_conv" in timed and any(name.startswith("resnet18") for name in timed):
-        found |= {ratio: spread(values) for ratio, values in compare(timed).items()}
+    graphs = {n.removesuffix(GRAPH): t for n, t in timed.items() if n.endswith(GRAPH)}
+    plain = {n: t for n, t in timed.items() if not n.endswith(GRAPH)}
+    for ending, alike in (("", plain), ("_as_graphs", graphs)):
+        if {"sre", "sre_conv", "resnet18"} <= alike.keys():
+            ratios = compare(alike).items()
+            found |= {ratio + ending: spread(values) for ratio, values in ratios}
     return found
 
 
@@ -252,6 +257,7 @@ def shares(row: dict, ceiling: dict[str, float]) -> dict:
     return {"shares": found}
 
 
+@lru_cache
 def demands(name: str, batch: int) -> tuple[float, float]:
     """Of an image: multiply-adds, of ours by band sums, and how many numbers have to be moved."""
     model, moved = for_inference(name, build(name)), [0.0]

@@ -161,7 +161,9 @@ class BandConv(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         grad = grad.contiguous()
         wants_x, wants_weight, wants_bias = ctx.needs_input_grad[:3]
-        found = ctx.gradients(*ctx.saved_tensors, grad, *ctx.kernel, wants_x, wants_weight)
+        found: tuple[Tensor | None, Tensor | None] = (None, None)
+        if wants_x or wants_weight:
+            found = ctx.gradients(*ctx.saved_tensors, grad, *ctx.kernel, wants_x, wants_weight)
         grad_bias = grad.flatten(0, -2).sum(0) if wants_bias else None
         return *found, grad_bias, None, None, None, None
 
@@ -177,8 +179,6 @@ def _gradients(
 ) -> tuple[Tensor | None, Tensor | None]:
     grad_x = torch.empty_like(x) if wants_x else None
     grad_weight = torch.zeros_like(weight) if wants_weight else None
-    if grad_x is None and grad_weight is None:
-        return None, None
     each = weight.transpose(1, 2).unbind()
     for some, of_x, found in _in_chunks(grad, x, x if grad_x is None else grad_x):
         pixels = of_x.reshape(-1, of_x.shape[-1]).t()

@@ -1,5 +1,6 @@
 import io
 import json
+import re
 import shutil
 import threading
 import time
@@ -181,7 +182,8 @@ def test_the_orbit_of_a_sample(answer):
         "name": "test image 17",
     }
     assert answer["target"]["chosen"] is False
-    assert answer["headline"].startswith("Over the full turn ")
+    one = r"SRE (never )?changes its mind"
+    assert re.match(rf"Over the full turn ({one}|no network changes its mind)", answer["headline"])
     assert "ight" in answer["headline"]  # the label is known
 
 

@@ -1,5 +1,6 @@
 """Which networks there are for a data set, and which of them the columns show."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -95,8 +96,9 @@ def test_the_lab_shows_what_was_chosen(folders):
     assert [m["title"] for m in found["models"]] == [
         "GMR-CNN", "SRE-CNN of width 4", "SRE-CNN of width 2",
     ]  # fmt: skip
-    # Untrained ones may well never change their minds; then what they say at all angles is said.
-    assert all(f"{name} " in found["headline"] for name in ("GMR", "SRE of width 4"))
+    # Where none of these untrained ones changes its mind, they are named with their right answers.
+    for name in ("GMR", "SRE of width 4"):
+        assert re.search(rf"{name} (changes its mind|never changes its mind|at)", found["headline"])
     assert lab.find("digits", "sre_wrong", None, "disc", chosen[:1])["index"] >= 0
 
 
