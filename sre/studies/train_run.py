@@ -165,6 +165,7 @@ def run_training(
     kept, estimate, began = load_facts(keep, settings=settings), None, time.monotonic()
     if kept is not None:
         config = replace(config, epochs=kept["epochs"])
+        began -= kept["history"][-1]["seconds"]  # of the budget, too
     elif budget_s is not None:
         estimate = estimate_run(model, *parts, config=config, is_multi_label=card.is_multi_label)
         config = replace(config, epochs=estimate.epochs_within(budget_s, most=config.epochs))

@@ -177,6 +177,25 @@ def test_time_is_up_when_it_is_up(start, monkeypatch):
     assert 1 <= len(epochs) < 3
 
 
+def test_what_was_spent_before_a_break_counts(start, monkeypatch):
+    monkeypatch.setattr(train_run, "estimate_run", lambda *_, **__: Estimate(0, 0.001, 0.001))
+    now = train_run.time.monotonic()
+    monkeypatch.setattr(train_run.time, "monotonic", lambda: now)
+
+    def ticking(events):
+        nonlocal now
+        for event in events:
+            yield event
+            now += 1000.0 * isinstance(event, StepDone)  # what each step takes
+
+    events = ticking(start(budget_s=2500.0))
+    assert [type(next(events)) for _ in range(4)] == [Planned, StepDone, StepDone, EpochDone]
+    events.close()
+    now += 5000.0  # in which nothing ran
+    more = [e for e in ticking(start(budget_s=2500.0)) if isinstance(e, StepDone)]
+    assert [(step.epoch, step.step) for step in more] == [(2, 1)]
+
+
 @pytest.mark.parametrize("budget", [0.0, 0.5, float("nan"), float("inf"), 1e6])
 def test_a_budget_out_of_range_is_refused(start, budget):
     with pytest.raises(
