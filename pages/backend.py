@@ -44,9 +44,11 @@ class LateLab(Late):
         )
 
     def warm_up(self) -> None:
-        """Compute what the page opens on, so that its first visitor waits less."""
+        """Choose and compute what the page opens on, so that its first visitor waits less."""
         lab = self()
         # What is wrong, such as a damaged file, the page will say.
+        with contextlib.suppress(SREError):
+            lab.choose_opening()
         with contextlib.suppress(SREError):
             start = lab.catalogue()["start"]
             lab.orbit(start["dataset"], start["sample"], None, "disc", None, 0, "")

@@ -17,7 +17,8 @@ function readAddress(search, catalogue) {
   const query = new URLSearchParams(search);
   const notices = [];
   const given = (name) => (query.has(name) && query.get(name).trim() !== "" ? query.get(name).trim() : null);
-  const state = { ...catalogue.start, angle: 0, stage: "stage2", channel: 0, protocol: "disc", maps: "as-is", target: null, upload: null, networks: null };
+  const { dataset, sample, note } = catalogue.start;
+  const state = { dataset, sample, angle: 0, stage: "stage2", channel: 0, protocol: "disc", maps: "as-is", target: null, upload: null, networks: null };
 
   function choose(name, allowed) {
     const value = given(name);
@@ -66,6 +67,7 @@ function readAddress(search, catalogue) {
     if (Number.isInteger(target) && target >= 0 && target < (entry?.classes.length ?? 0)) state.target = target;
     else notices.push(`The address asks for target “${given("target")}”, which is no class here; explaining the predicted one.`);
   }
+  if (note && !query.has("sample") && state.dataset === dataset) notices.push(note);
   return { state, notices };
 }
 

@@ -79,6 +79,7 @@ async function show(wanted, { isNew = false } = {}) {
     return;
   }
   ui.errors.replaceChildren();
+  if (isNew) ui.notices.replaceChildren(); // they spoke of the sample before
   present(board);
   finish(board, { ticket, isNew, began });
 }

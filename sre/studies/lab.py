@@ -55,6 +55,7 @@ class Lab:
     _cache: TextCache = field(init=False)
     _uploads: "OrderedDict[str, tuple[np.ndarray, str]]" = field(default_factory=OrderedDict)
     _tickets: "OrderedDict[str, int]" = field(default_factory=OrderedDict)
+    _opening: tuple[str, FoundView] | None = None  # data set, and what to begin with in it
     _faults: dict[str, str] = field(default_factory=dict)  # of downloads, by data set
     _fetching: set[str] = field(default_factory=set)  # data sets
     _state: threading.Lock = field(default_factory=threading.Lock)
@@ -78,7 +79,20 @@ class Lab:
         first = [
             n for n in (*PREFERRED, *sorted(shown - {"cells", "digits"}), "cells") if n in shown
         ]
-        return {"datasets": rows, "start": {"dataset": first[0] if first else "cells", "sample": 0}}
+        start = {"dataset": first[0] if first else "cells", "sample": 0, "note": ""}
+        if self._opening is not None and self._opening[0] == start["dataset"]:
+            found = self._opening[1]
+            start |= {"sample": found.index, "note": f"This image was chosen to begin with. {found.note}"}
+        return {"datasets": rows, "start": start}
+
+    def choose_opening(self) -> None:
+        """Begin, from now on, with the first sample at which turning makes a difference.
+
+        Raises: SREError: there is none, or no network to tell; the sample to begin with stays
+        """
+        name = self.catalogue()["start"]["dataset"]
+        found = self.find(name, "cnn_wrong_turned", None, "disc")
+        self._opening = name, FoundView(**found)
 
     def gallery(self, dataset: object, label: object, offset: object, limit: object) -> Json:
         """Some test images of one class or of all, with a sheet of their pictures."""

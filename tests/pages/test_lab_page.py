@@ -31,6 +31,41 @@ def test_opens_on_a_result_and_asks_nobody_else(new_page):
     assert page.problems == []
 
 
+def test_says_why_it_opens_on_a_sample(new_page):
+    page, why = new_page(), "This image was chosen. The CNN errs & <b>turns</b>."
+
+    def choose_another(route):
+        reply = route.fetch()
+        text = reply.text()
+        if '"start"' in text:
+            found = json.loads(text)
+            found["start"] |= {"sample": 7, "note": why}
+            text = json.dumps(found)
+        route.fulfill(response=reply, body=text)
+
+    page.tab.route("**/component_server/", choose_another)
+    page.open()
+    assert page.get("sreLab.bundle.sample.index") == 7
+    assert page.words("notices").startswith(why)
+    page.wait(IS_WRITTEN)
+    # Whoever asks for a sample knows why.
+    page.tab.reload()
+    page.wait_ready()
+    assert page.get("sreLab.bundle.sample.index") == 7
+    assert page.words("notices") == ""
+    page.open("dataset=digits")
+    assert page.get("sreLab.bundle.sample.index") == 0
+    assert page.words("notices") == ""
+    # What was said of one sample does not stay with the next.
+    page.open("dataset=cells")
+    assert page.words("notices").startswith(why)
+    page.tab.get_by_role("button", name="All samples").click()
+    page.tab.locator("[data-ref=galleryIndex]").fill("5")
+    page.tab.get_by_role("button", name="Show", exact=True).click()
+    page.wait("sreLab.bundle.sample.index === 5")
+    assert page.words("notices") == ""
+
+
 def test_says_what_it_waits_for(new_page):
     page = new_page()
     page.tab.route("**/component_server/", lambda route: None)  # never answers

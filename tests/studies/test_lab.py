@@ -26,6 +26,7 @@ from sre.errors import (
 from sre.studies import lab as lab_module
 from sre.studies.bundle import LIMIT_BYTES
 from sre.studies.lab import MOST_SESSIONS, MOST_UPLOADS, Lab
+from sre.studies.samples import FoundView
 from sre.studies.shelf import Network
 from tests.data.files import breast
 from tests.networks import CARD, write_checkpoint
@@ -126,8 +127,8 @@ def test_the_catalogue_counts_the_checkpoints_that_can_be_shown(lab):
 
 def test_the_page_opens_on_cells_where_there_is_nothing_else(lab, tmp_path):
     empty = Lab(data_dir=tmp_path / "a", cache_dir=tmp_path / "b", checkpoints_dir=tmp_path / "c")
-    assert empty.catalogue()["start"] == {"dataset": "cells", "sample": 0}
-    assert lab.catalogue()["start"] == {"dataset": "cells", "sample": 0}
+    assert empty.catalogue()["start"] == {"dataset": "cells", "sample": 0, "note": ""}
+    assert lab.catalogue()["start"] == {"dataset": "cells", "sample": 0, "note": ""}
     assert not (tmp_path / "a").exists()
 
 
@@ -140,7 +141,7 @@ def test_the_page_opens_on_medmnist_where_there_is_some(lab, tmp_path):
     assert lab.catalogue()["start"]["dataset"] == "cells"
     classes = DATASETS["breastmnist"].classes
     write_checkpoint(lab.checkpoints_dir, dataset="breastmnist", classes=classes)
-    assert lab.catalogue()["start"] == {"dataset": "breastmnist", "sample": 0}
+    assert lab.catalogue()["start"] == {"dataset": "breastmnist", "sample": 0, "note": ""}
     # BloodMNIST before all others, whatever its file is worth.
     (lab.data_dir / "bloodmnist.npz").write_bytes(b"junk")
     blood = DATASETS["bloodmnist"]
@@ -148,6 +149,34 @@ def test_the_page_opens_on_medmnist_where_there_is_some(lab, tmp_path):
         lab.checkpoints_dir, dataset="bloodmnist", classes=blood.classes, in_channels=3
     )
     assert lab.catalogue()["start"]["dataset"] == "bloodmnist"
+
+
+def test_the_page_opens_where_turning_makes_a_difference(lab, tmp_path, monkeypatch):
+    lab.checkpoints_dir = tmp_path / "checkpoints"
+    lab.data_dir.mkdir()
+    np.savez(lab.data_dir / "breastmnist.npz", **breast())
+    write_checkpoint(
+        lab.checkpoints_dir, dataset="breastmnist", classes=DATASETS["breastmnist"].classes
+    )
+    with pytest.raises(CheckpointError, match="has no plain checkpoint"):
+        lab.choose_opening()
+    first = {"dataset": "breastmnist", "sample": 0, "note": ""}
+    assert lab.catalogue()["start"] == first
+    asked = []
+
+    def find_sample(dataset, kind, **settings):
+        asked.append((dataset, kind, settings["after"], settings["protocol"]))
+        return FoundView(3, "The CNN is right upright, and wrong at 2 of 11 other angles.")
+
+    monkeypatch.setattr(lab_module, "find_sample", find_sample)
+    lab.choose_opening()
+    assert asked == [("breastmnist", "cnn_wrong_turned", None, "disc")]
+    why = "This image was chosen to begin with. "
+    note = why + "The CNN is right upright, and wrong at 2 of 11 other angles."
+    assert lab.catalogue()["start"] == first | {"sample": 3, "note": note}
+    # What was found in one set says nothing of another.
+    (lab.data_dir / "breastmnist.npz").unlink()
+    assert lab.catalogue()["start"] == {"dataset": "cells", "sample": 0, "note": ""}
 
 
 def test_a_file_that_cannot_be_read_is_noted(lab):
