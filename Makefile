@@ -45,6 +45,7 @@ format: $(DEV) ## format the code and mend what can be mended
 bench: $(DEV) browser ## measure speed and memory anew, into bench/results/
 	$(PY) -m bench.start
 	$(PY) -m bench.orbit
+	$(PY) -m bench.training
 	$(PY) -m bench.evaluate
 	$(PY) -m bench.forward
 	$(PY) -m bench.train_step

@@ -12,6 +12,7 @@ from bench.readme_accuracy import claims, results
 from bench.readme_recipe import recipe
 from sre.checkpoints import CheckpointCard, load_card
 from sre.data.table import DATASETS, DatasetEntry
+from sre.models import find_model
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -248,6 +249,37 @@ def _machine(result: dict, *files: str) -> str:
     )
 
 
+def training() -> str:
+    """What a short run reaches, and how long an evaluation takes."""
+    found, evaluated = _results("training"), _results("evaluate")
+    if found is None or evaluated is None:
+        return "Not measured yet; `make bench` does.\n"
+    rows = []
+    for name, run in found["runs"].items():
+        reached = run["asked_reached_s"]
+        rows.append(
+            [
+                find_model(name).title,
+                str(len(run["epochs"])),
+                f"{run['took_s']:.0f} s",
+                *(percent(run[f"val_{figure}"]) for figure in ("accuracy", "turned_accuracy")),
+                "not reached" if reached is None else f"{reached:.0f} s",
+            ]
+        )
+    asked = f"{found['asked_accuracy']:.0%}".replace("%", " %")
+    header = "Network | Epochs | Training | Validation, upright | Turned"
+    share, whole = found["step"]["augmentation_share"], evaluated["whole"]
+    return (
+        table(f"{header} | {asked} after", rows, right={1, 2, 3, 4, 5})
+        + f"\nAugmenting its images takes {percent(share['median'])} % ({percent(share['q1'])} to "
+        f"{percent(share['q3'])}) of a training step of {found['step']['batch']} images. An "
+        f"evaluation of {whole['images']:,} images by {whole['networks']} networks at "
+        f"{whole['angles']} angles takes {whole['took_s']:.0f} s "
+        f"(`{evaluated['dataset']}`, {evaluated['date']}).\n\n"
+        + _machine(found, "training", "evaluate")
+    )
+
+
 def family() -> str:
     """One layer of each kind."""
     found = _results("family")
@@ -280,6 +312,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "claims": lambda: claims(_results("accuracy"), _results("forward"), _results("train_step")),
     "recipe": lambda: recipe(_results("recipe"), _results("accuracy")),
     "speed": speed,
+    "training": training,
     "networks": networks,
     "scaling": scaling,
     "family": family,

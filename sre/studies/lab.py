@@ -82,7 +82,10 @@ class Lab:
         start = {"dataset": first[0] if first else "cells", "sample": 0, "note": ""}
         if self._opening is not None and self._opening[0] == start["dataset"]:
             found = self._opening[1]
-            start |= {"sample": found.index, "note": f"This image was chosen to begin with. {found.note}"}
+            start |= {
+                "sample": found.index,
+                "note": f"This image was chosen to begin with. {found.note}",
+            }
         return {"datasets": rows, "start": start}
 
     def choose_opening(self) -> None:

@@ -1,0 +1,148 @@
+"""What the Train page's two-minute preset reaches on cells: python -m bench.training.
+
+Each kind of network is trained as a visitor would who presses Start, up to the end of training: the
+plan of the epochs comes from a few measured steps, as there. Beside it, what share of a step the
+augmentation of its images takes.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+
+from bench.harness import circumstances, interleave, spread, write_results
+from sre.augmentation import augment
+from sre.data.store import load_split
+from sre.data.table import find_dataset
+from sre.home import DATA
+from sre.models import build_model
+from sre.protocols import find_protocol, prepare
+from sre.studies.job_settings import JobSettings
+from sre.studies.train_run import Evaluating, Planned, run_training
+from sre.studies.trainer import PRESETS
+from sre.training import EpochDone
+
+MODELS = ("sre_resnet18", "gmr_resnet18", "resnet18")
+DATASET, ASKED = "cells", 0.95
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, and write bench/results/training.json."""
+    parser = argparse.ArgumentParser(prog="python -m bench.training", description=__doc__)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=20, help="timed steps")
+    parser.add_argument("--minutes", type=float, help="budget of a run, by default the preset's")
+    args = parser.parse_args(arguments)
+    torch.set_num_threads(args.threads)
+    preset = next(preset for preset in PRESETS if preset["name"] == "minutes")
+    runs = {}
+    for model in MODELS:
+        asked = dict(cast(dict, preset["settings"]), dataset=DATASET, model=model)
+        if args.minutes is not None:
+            asked["minutes"] = args.minutes
+        runs[model] = measure_run(JobSettings.from_request(asked))
+        print(f"{model}: {json.dumps(runs[model])}")
+    results = {
+        "made_by": "python -m bench.training",
+        **circumstances(),
+        "dataset": DATASET,
+        "preset": preset["title"],
+        "asked_accuracy": ASKED,
+        "runs": runs,
+        "step": measure_step(JobSettings.from_request(asked), args.rounds),
+    }
+    print(json.dumps(results["step"]))
+    print(f"wrote {write_results('training', results)}")
+    return 0
+
+
+def measure_run(settings: JobSettings) -> dict[str, object]:
+    """Train until the budget is used up, and tell how each epoch's validation images fared."""
+    plan, epochs = 0, []
+    with tempfile.TemporaryDirectory() as folder:
+        for event in run_training(
+            settings.dataset,
+            settings.model,
+            config=settings.config,
+            width=settings.width,
+            kernel_sizes=settings.kernel_sizes,
+            data_dir=DATA,
+            output=Path(folder),
+            device="cpu",
+            command=settings.command(),
+            budget_s=None if settings.minutes is None else 60 * settings.minutes,
+        ):
+            match event:
+                case Planned():
+                    plan, parameters = event.epochs, event.parameters
+                case EpochDone():
+                    epochs.append(event)
+                case Evaluating():
+                    break  # trained: the test images are not looked at
+    best = next(epoch for epoch in reversed(epochs) if epoch.is_best)
+    return {
+        "command": settings.command(),
+        "parameters": parameters,
+        "epochs_planned": plan,
+        "took_s": round(epochs[-1].seconds, 1),
+        "val_accuracy": best.val_accuracy,
+        "val_turned_accuracy": best.val_turned_accuracy,
+        "asked_reached_s": seconds_until(ASKED, epochs),
+        "epochs": [asdict(epoch) for epoch in epochs],
+    }
+
+
+def seconds_until(accuracy: float, epochs: Sequence[EpochDone]) -> float | None:
+    """Training time after which validation images first fared so well; None: never."""
+    return next((round(e.seconds, 1) for e in epochs if e.val_accuracy >= accuracy), None)
+
+
+def measure_step(settings: JobSettings, rounds: int) -> dict[str, object]:
+    """Time the parts of one training step, images turned and all; milliseconds."""
+    config, entry = settings.config, find_dataset(settings.dataset)
+    split = load_split(entry.name, "train", data_dir=DATA)
+    batch, labels = (part[: config.batch_size] for part in (split.images, split.labels))
+    protocol, generator = find_protocol(config.protocol), torch.Generator().manual_seed(1)
+    target = torch.tensor(labels)
+    network = build_model(
+        settings.model,
+        in_channels=entry.channels,
+        num_classes=len(entry.classes),
+        width=settings.width,
+        kernel_sizes=settings.kernel_sizes,
+    ).train()
+    optimizer = torch.optim.AdamW(network.parameters(), fused=True)
+
+    def augmented() -> torch.Tensor:
+        pixels = prepare(batch, protocol, side_px=config.side_px)
+        return augment(pixels, config, generator)
+
+    ready = augmented()
+
+    def learn() -> None:
+        optimizer.zero_grad()
+        F.cross_entropy(network(ready), target).backward()
+        optimizer.step()
+
+    timed = interleave(
+        {"augmentation": lambda _: augmented(), "network": lambda _: learn()}, rounds=rounds
+    )
+    pairs = zip(timed["augmentation"], timed["network"], strict=True)
+    return {
+        "model": settings.model,
+        "batch": len(batch),
+        "augmentation_ms": spread([1000 * s for s in timed["augmentation"]]),
+        "network_ms": spread([1000 * s for s in timed["network"]]),
+        "augmentation_share": spread([ours / (ours + rest) for ours, rest in pairs]),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
