@@ -17,8 +17,8 @@ ROLES = {
     "plain": "the CNN",
     "augmented": "the CNN trained turned",
     "averaged": "the CNN averaged over turns",
-    "recipe-sre": "balanced SRE",
-    "recipe-sre-augmented": "balanced SRE trained turned",
+    "recipe-sre": "SRE by the recipe",
+    "recipe-sre-augmented": "SRE by the recipe trained turned",
     "recipe-plain": "the CNN at the same rate",
     "recipe-augmented": "the CNN trained turned at the same rate",
 }
@@ -259,7 +259,11 @@ def _fewer(comparison: Comparison | None, least: int, most: int) -> _Answer:
     if not shares:
         return _missing(comparison)
     holds = all(least <= share <= most for share in shares)
-    return _verdict(holds), f"{_range(shares, '.0f')} % fewer than the CNN of the same width"
+    told = f"{_range(shares, '.0f')} % fewer than the CNN of the same width"
+    small = comparison.figures("recipe-sre", "parameters")
+    if fewer := [100 * (1 - small[d] / plain[d]) for d in small if d in plain]:
+        told += f"; by the recipe below {_range(fewer, '.0f')} %"
+    return _verdict(holds), told
 
 
 def _memory(forward: dict[str, Any] | None, step: dict[str, Any] | None) -> _Answer:

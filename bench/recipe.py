@@ -21,9 +21,12 @@ FIGURES = ("accuracy_at_0", "accuracy_mean", "accuracy_worst", "consistency")
 # Each sweep's arms that are compared.
 FILES = {
     "accuracy": ("sre", "gmr", "plain", "sre-rotated", "plain-rotated"),
-    "recipe": ("sre-balanced", "sre-balanced-rotated", "plain-fast", "plain-fast-rotated"),
-}
-NEEDED = {"sre", "sre-balanced"}  # without which there is nothing to compare
+    "recipe": (
+        "sre-small", "sre-small-rotated", "sre-balanced", "sre-balanced-rotated", "plain-fast",
+        "plain-fast-rotated",
+    ),
+}  # fmt: skip
+NEEDED = {"sre", "sre-small"}  # without which there is nothing to compare
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,7 +9,7 @@ from bench.recipe import compare, share_seeds
 from sre.studies.sweep_file import read_sweep
 from tests.networks import write_checkpoint
 
-ARMS = {"sre": "SRE", "plain": "CNN", "sre-balanced": "SRE, balanced", "plain-fast": "CNN, fast"}
+ARMS = {"sre": "SRE", "plain": "CNN", "sre-small": "SRE, small", "plain-fast": "CNN, fast"}
 
 
 def arm(mean: float) -> dict[str, object]:
@@ -18,7 +18,7 @@ def arm(mean: float) -> dict[str, object]:
 
 
 def found(balanced: float) -> dict[str, object]:
-    means = {"sre": 0.8, "plain": 0.7, "sre-balanced": balanced, "plain-fast": 0.75}
+    means = {"sre": 0.8, "plain": 0.7, "sre-small": balanced, "plain-fast": 0.75}
     return {"arms": ARMS, "datasets": {"digits": {name: arm(m) for name, m in means.items()}}}
 
 
@@ -26,8 +26,8 @@ def found(balanced: float) -> dict[str, object]:
 def test_the_words_follow_the_figures(balanced, better, points):
     text = recipe(found(balanced))
     assert (
-        f"Against the usual training, balanced SRE is more accurate over all angles on {better} of "
-        f"1 validation sets (points: `digits` {points})."
+        "Against the usual training, SRE by the recipe is more accurate over all angles on "
+        f"{better} of 1 validation sets (points: `digits` {points})."
     ) in text
     assert "| `digits` | SRE | 1 | 81.0 | 80.0 | 79.0 | 50.0 | 12,345 |" in text
 
@@ -40,9 +40,9 @@ def test_what_is_there_is_compared(tmp_path):
     figures = {name: 0.5 for name in ("accuracy_at_0", "accuracy_mean", "accuracy_worst")}
     settings = {"validation": figures | {"consistency": 0.5, "images": 9}, "width": 1}
     there = {
-        "breastmnist": {"sre", "sre-balanced", "gmr"},
+        "breastmnist": {"sre", "sre-small", "gmr"},
         "retinamnist": {"sre", "plain"},  # without the recipe there is nothing to compare
-        "bloodmnist": {"sre", "sre-balanced"},
+        "bloodmnist": {"sre", "sre-small"},
     }
     for run in [*read_sweep_of("accuracy"), *read_sweep_of("recipe")]:
         if run.config.seed == 1 and run.arm in there.get(run.dataset, ()):
@@ -50,18 +50,18 @@ def test_what_is_there_is_compared(tmp_path):
             write_checkpoint(tmp_path, **settings | undone).rename(tmp_path / run.file_name)
     compared = compare(tmp_path)["datasets"]
     assert {name: set(of_set) for name, of_set in compared.items()} == {
-        "bloodmnist": {"sre", "sre-balanced"}, "breastmnist": {"sre", "sre-balanced"},
+        "bloodmnist": {"sre", "sre-small"}, "breastmnist": {"sre", "sre-small"},
     }  # fmt: skip
     assert compared["breastmnist"]["sre"]["accuracy_mean"] == 0.5
     assert compared["breastmnist"]["sre"]["seeds"] == [1]
 
 
 def test_figures_are_of_the_seeds_that_all_have():
-    arms = {"sre": {1: "a", 2: "b"}, "sre-balanced": {1: "c", 2: "d", 3: "e"}, "plain": {2: "f"}}
+    arms = {"sre": {1: "a", 2: "b"}, "sre-small": {1: "c", 2: "d", 3: "e"}, "plain": {2: "f"}}
     assert all(list(cards) == [2] for cards in share_seeds(arms).values())
     assert set(share_seeds(arms)) == set(arms)
     late = arms | {"plain": {3: "f"}}
-    assert share_seeds(late) == {"sre": {1: "a", 2: "b"}, "sre-balanced": {1: "c", 2: "d"}}
+    assert share_seeds(late) == {"sre": {1: "a", 2: "b"}, "sre-small": {1: "c", 2: "d"}}
     assert share_seeds(arms | {"sre": {4: "a"}}) == {}
     assert share_seeds({"sre": {1: "a"}}) == {}
 
