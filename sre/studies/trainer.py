@@ -46,7 +46,7 @@ PRESETS = (
         "title": "Like the networks of the Lab",
         "description": "Width 16, 20 epochs, no limit of time. The networks that come with the app "
         "were trained like this, for 8 to 40 epochs; those of BloodMNIST, cells and digits at a "
-        "learning rate of 0.004, the radial one with its bands at one pace.",
+        "learning rate of 0.004, the radial one with its bands at one pace and kernels 5, 5, 3, 3.",
         "settings": {**_USUAL, "width": 16, "epochs": 20, "minutes": None},
     },
     {
