@@ -13,8 +13,9 @@ from sre.data.split import Split
 from sre.settings import TrainConfig
 from sre.training import EpochDone, StepDone, train
 
-WARM_STEPS, STEPS = 2, 5
-_VALIDATION_IMAGES = 128
+WARM_STEPS, STEPS, MOST_STEPS = 2, 5, 30
+_ENOUGH_S = 1.5  # of steps: quick ones are tried more often, as each strays more
+_VALIDATION_IMAGES = 256  # fewer would be judged by what any number of them costs
 # A plan for a budget leaves a tenth of it, as other programs may want the processor later.
 _PLANNED_SHARE = 0.9
 
@@ -44,14 +45,21 @@ def estimate_run(
 
     Raises: TrainingError: the model does not even take these steps
     """
-    few = (WARM_STEPS + STEPS) * config.batch_size
-    parts = _some(train_split, few), _some(val_split, _VALIDATION_IMAGES)
-    steps, last = [], time.monotonic()
+    most = (WARM_STEPS + MOST_STEPS) * config.batch_size
+    parts = _some(train_split, most), _some(val_split, _VALIDATION_IMAGES)
+    steps: list[float] = []
+    last = time.monotonic()
+
+    def is_enough() -> bool:
+        tried = steps[WARM_STEPS:]
+        return len(tried) >= STEPS and sum(tried) >= _ENOUGH_S
+
     for event in train(
         copy.deepcopy(model),
         *parts,
         config=replace(config, epochs=1),
         is_multi_label=is_multi_label,
+        should_stop=is_enough,
     ):
         now = time.monotonic()
         match event:
