@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def compare(folder: Path) -> dict[str, Any]:
-    """Collect the cards' figures: by data set and arm, of the seeds that every arm there has.
+    """Collect the cards' figures: by data set and arm, of the seeds that those needed share.
 
     Raises: SREError: a sweep's file is wrong
     """
@@ -69,14 +69,13 @@ Cards = dict[str, dict[int, Any]]  # by arm and seed
 
 
 def share_seeds(of_set: Cards) -> Cards:
-    """Keep the seeds that all arms have; or, if none, the arms that have those of the needed ones.
+    """Keep the seeds that the needed arms share, and the arms that have all of these.
 
     Empty where the needed arms have no seed in common.
     """
     if not set(of_set) >= NEEDED:
         return {}
-    needed = set.intersection(*(set(of_set[arm]) for arm in NEEDED))
-    seeds = sorted(needed.intersection(*of_set.values()) or needed)
+    seeds = sorted(set.intersection(*(set(of_set[arm]) for arm in NEEDED)))
     return {
         arm: {seed: cards[seed] for seed in seeds}
         for arm, cards in of_set.items()
