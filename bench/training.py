@@ -20,11 +20,10 @@ import torch.nn.functional as F
 from bench.harness import circumstances, interleave, spread, write_results
 from sre.augmentation import augment
 from sre.data.store import load_split
-from sre.data.table import find_dataset
 from sre.home import DATA
-from sre.models import build_model
 from sre.protocols import find_protocol, prepare
 from sre.studies.job_settings import JobSettings
+from sre.studies.plan import build_network
 from sre.studies.train_run import Evaluating, Planned, run_training
 from sre.studies.trainer import PRESETS
 from sre.training import EpochDone
@@ -68,16 +67,7 @@ def measure_run(settings: JobSettings) -> dict[str, object]:
     plan, epochs = 0, []
     with tempfile.TemporaryDirectory() as folder:
         for event in run_training(
-            settings.dataset,
-            settings.model,
-            config=settings.config,
-            width=settings.width,
-            kernel_sizes=settings.kernel_sizes,
-            data_dir=DATA,
-            output=Path(folder),
-            device="cpu",
-            command=settings.command(),
-            budget_s=None if settings.minutes is None else 60 * settings.minutes,
+            **settings.training(), data_dir=DATA, output=Path(folder), device="cpu"
         ):
             match event:
                 case Planned():
@@ -106,18 +96,11 @@ def seconds_until(accuracy: float, epochs: Sequence[EpochDone]) -> float | None:
 
 def measure_step(settings: JobSettings, rounds: int) -> dict[str, object]:
     """Time the parts of one training step, images turned and all; milliseconds."""
-    config, entry = settings.config, find_dataset(settings.dataset)
-    split = load_split(entry.name, "train", data_dir=DATA)
+    config, split = settings.config, load_split(settings.dataset, "train", data_dir=DATA)
     batch, labels = (part[: config.batch_size] for part in (split.images, split.labels))
     protocol, generator = find_protocol(config.protocol), torch.Generator().manual_seed(1)
     target = torch.tensor(labels)
-    network = build_model(
-        settings.model,
-        in_channels=entry.channels,
-        num_classes=len(entry.classes),
-        width=settings.width,
-        kernel_sizes=settings.kernel_sizes,
-    ).train()
+    network = build_network(settings).train()
     optimizer = torch.optim.AdamW(network.parameters(), fused=True)
 
     def augmented() -> torch.Tensor:

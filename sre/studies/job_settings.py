@@ -104,6 +104,18 @@ class JobSettings:
             "minutes": self.minutes,
         } | {name: getattr(self.config, name) for name in CHOICES}
 
+    def training(self) -> dict[str, Any]:
+        """What `sre.studies.train_run.run_training` takes of them, by name."""
+        return {
+            "dataset": self.dataset,
+            "model_name": self.model,
+            "config": self.config,
+            "width": self.width,
+            "kernel_sizes": self.kernel_sizes,
+            "command": self.command(),
+            "budget_s": None if self.minutes is None else 60 * self.minutes,
+        }
+
     def command(self) -> str:
         """Give the command that trains the same network without the page."""
         sizes = ",".join(map(str, self.kernel_sizes))

@@ -55,7 +55,7 @@ class Lab:
     _cache: TextCache = field(init=False)
     _uploads: "OrderedDict[str, tuple[np.ndarray, str]]" = field(default_factory=OrderedDict)
     _tickets: "OrderedDict[str, int]" = field(default_factory=OrderedDict)
-    _opening: tuple[str, FoundView] | None = None  # data set, and what to begin with in it
+    _opening: tuple[str, Json] | None = None  # data set, and what to begin with in it
     _faults: dict[str, str] = field(default_factory=dict)  # of downloads, by data set
     _fetching: set[str] = field(default_factory=set)  # data sets
     _state: threading.Lock = field(default_factory=threading.Lock)
@@ -82,10 +82,8 @@ class Lab:
         start = {"dataset": first[0] if first else "cells", "sample": 0, "note": ""}
         if self._opening is not None and self._opening[0] == start["dataset"]:
             found = self._opening[1]
-            start |= {
-                "sample": found.index,
-                "note": f"This image was chosen to begin with. {found.note}",
-            }
+            note = f"This image was chosen to begin with. {found['note']}"
+            start |= {"sample": found["index"], "note": note}
         return {"datasets": rows, "start": start}
 
     def choose_opening(self) -> None:
@@ -94,8 +92,7 @@ class Lab:
         Raises: SREError: there is none, or no network to tell; the sample to begin with stays
         """
         name = self.catalogue()["start"]["dataset"]
-        found = self.find(name, "cnn_wrong_turned", None, "disc")
-        self._opening = name, FoundView(**found)
+        self._opening = name, self.find(name, "cnn_wrong_turned", None, "disc")
 
     def gallery(self, dataset: object, label: object, offset: object, limit: object) -> Json:
         """Some test images of one class or of all, with a sheet of their pictures."""

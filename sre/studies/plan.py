@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from sre.data.store import load_split
 from sre.data.table import find_dataset
@@ -45,6 +46,18 @@ def _count(
     return count_parameters(network), count_multiply_adds(network, in_channels=channels, side=side)
 
 
+def build_network(settings: JobSettings) -> nn.Module:
+    """Build the network that a job trains, its weights drawn anew."""
+    entry = find_dataset(settings.dataset)
+    return build_model(
+        settings.model,
+        in_channels=entry.channels,
+        num_classes=len(entry.classes),
+        width=settings.width,
+        kernel_sizes=settings.kernel_sizes,
+    )
+
+
 def estimate_job(settings: JobSettings, *, data_dir: Path, device: str) -> Estimate:
     """Time a few steps of a job, and a part of its validation, on a device.
 
@@ -53,13 +66,7 @@ def estimate_job(settings: JobSettings, *, data_dir: Path, device: str) -> Estim
     entry = find_dataset(settings.dataset)
     parts = (load_split(entry.name, s, data_dir=data_dir) for s in ("train", "val"))
     torch.manual_seed(settings.config.seed)
-    model = build_model(
-        settings.model,
-        in_channels=entry.channels,
-        num_classes=len(entry.classes),
-        width=settings.width,
-        kernel_sizes=settings.kernel_sizes,
-    ).to(device)
+    model = build_network(settings).to(device)
     return estimate_run(model, *parts, config=settings.config, is_multi_label=entry.is_multi_label)
 
 

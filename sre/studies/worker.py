@@ -78,17 +78,11 @@ def _train(job: Job, *, data_dir: Path, output: Path, device: str) -> None:
     recorder = _Recorder(job)
     recorder.write(phase="loading")
     for event in run_training(
-        settings.dataset,
-        settings.model,
-        config=settings.config,
-        width=settings.width,
-        kernel_sizes=settings.kernel_sizes,
+        **settings.training(),
         data_dir=data_dir,
         output=output,
         keep=job.run_file,
         device=device,
-        command=settings.command(),
-        budget_s=None if settings.minutes is None else 60 * settings.minutes,
         should_stop=job.is_asked_to_stop,
     ):
         recorder.take(event)
