@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench.markdown import percent, table
 from bench.readme_accuracy import claims, results
+from bench.readme_levers import levers
 from bench.readme_recipe import recipe
 from sre.checkpoints import CheckpointCard, load_card
 from sre.data.table import DATASETS, DatasetEntry
@@ -310,6 +311,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "checkpoints": checkpoints,
     "results": lambda: results(_results("accuracy")),
     "claims": lambda: claims(_results("accuracy"), _results("forward"), _results("train_step")),
+    "levers": lambda: levers(_results("levers")),
     "recipe": lambda: recipe(_results("recipe"), _results("accuracy")),
     "speed": speed,
     "training": training,

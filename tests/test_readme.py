@@ -89,7 +89,11 @@ def test_command_is_one_that_works(command):
         case ["accelerate", "launch", *flags, "-m", "sre", "train", _, _, "--device", _]:
             make_parser().parse_args(words[words.index("train") :])
             assert flags == ["--multi_gpu", "--num_processes", "2"]  # as tests/test_processes.py
-        case ["python", "-m", "bench.accuracy" | "bench.recipe" | "bench.gpu" as module]:
+        case [
+            "python",
+            "-m",
+            "bench.accuracy" | "bench.recipe" | "bench.levers" | "bench.gpu" as module,
+        ]:
             assert (ROOT / f"{module.replace('.', '/')}.py").is_file()
         case ["python", "-m", "sre", "sweep", name, *_]:
             make_parser().parse_args(words[3:])

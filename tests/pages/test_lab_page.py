@@ -382,7 +382,7 @@ def test_gallery_by_class_and_by_index(page):
     page.tab.locator(".lab-thumb").nth(5).wait_for()
     page.tab.evaluate(SLOW_NET)
     page.tab.locator("[data-ref=galleryClass]").select_option("2")
-    page.tab.locator(".lab-thumb").first.click()  # of the class asked for: those of before take none
+    page.tab.locator(".lab-thumb").first.click()  # one of before takes no click
     page.wait("sreLab.bundle.sample.label === 2")
     page.tab.locator("[data-ref=galleryIndex]").fill("123")
     page.tab.get_by_role("button", name="Show", exact=True).click()

@@ -1,0 +1,243 @@
+"""What else could move the recipe? One thing changed at a time, asked of validation images alone.
+
+Each lever changes the recipe of bench/recipe.toml in one place; everything else, data, schedule,
+seed and augmentation, is as there, and so the recipe's own figures are those of its checkpoints.
+Levers that the library has no setting for are built here, and compute with dense kernels.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from filelock import FileLock, Timeout
+from torch import Tensor, nn
+
+from bench.harness import ROOT, circumstances, write_results
+from bench.recipe import FIGURES
+from sre.checkpoints import load_card
+from sre.commands.common import add_data_dir
+from sre.data.split import Split
+from sre.data.store import load_split
+from sre.data.table import find_dataset
+from sre.errors import SREError
+from sre.evaluation import FEW_ANGLES_DEG, evaluate_angles, summarise
+from sre.home import DATA, SWEEP
+from sre.layers import RadialConv
+from sre.models import build_model, count_multiply_adds, count_parameters
+from sre.protocols import find_protocol, soft_disc
+from sre.resnet import STAGES, HalvingPool, ResNet
+from sre.settings import TrainConfig
+from sre.studies.sweep import Arm, Sweep, SweepRun
+from sre.studies.sweep_file import read_sweep
+from sre.training import EpochDone, train
+
+SETS = ("breastmnist", "retinamnist", "digits", "pneumoniamnist")
+RECIPE, RIVAL = "sre-small", "plain-fast-rotated"
+
+
+@dataclass(frozen=True, slots=True)
+class Lever:
+    """One change: of the arm, of its settings, or of the network that was built."""
+
+    title: str
+    arm: Callable[[Arm], Arm] = lambda arm: arm
+    config: Callable[[TrainConfig], TrainConfig] = lambda config: config
+    network: Callable[[nn.Module], None] = lambda network: None
+
+
+def fade_bands(network: nn.Module) -> None:
+    """Let each band rise and fall linearly with the distance from the centre, corners included."""
+    for layer in radial_layers(network):
+        distance = distances(layer.kernel_size[0])
+        hats = [(1 - (distance - band).abs()).clamp(min=0) for band in range(layer.bands)]
+        layer.masks, layer.dense = torch.stack(hats), True
+
+
+def split_bands(network: nn.Module) -> None:
+    """Give each distance from the centre a weight of its own, the corners none as before."""
+    for layer in radial_layers(network):
+        side = layer.kernel_size[0]
+        distance = distances(side)
+        found = distance[distance < side / 2].unique()
+        layer.masks, layer.dense = torch.stack([distance == one for one in found]).float(), True
+        spread = layer.weight.detach().std()
+        layer._add_weight(len(found), device=None, dtype=None)
+        nn.init.normal_(layer.weight, std=float(spread))
+
+
+def mask_stages(network: nn.Module) -> None:
+    """Mask the maps of every stage to the inscribed disc."""
+    for stage in stages(network):
+        stage.add_module("disc", Disc())
+
+
+def blur_pools(network: nn.Module) -> None:
+    """Blur before every halving, so that what is too fine for the coarser grid does not fold."""
+    for module in list(network.modules()):
+        if isinstance(getattr(module, "pool", None), HalvingPool):
+            module.pool = nn.Sequential(Blur(), module.pool)
+
+
+def radial_layers(network: nn.Module) -> list[RadialConv]:
+    return [module for module in network.modules() if isinstance(module, RadialConv)]
+
+
+def stages(network: nn.Module) -> list[nn.Module]:
+    return [getattr(network, name) for name in STAGES]
+
+
+def distances(kernel_size: int) -> Tensor:
+    """Distance of each pixel of a kernel from its centre, in pixels."""
+    offset = torch.arange(kernel_size) - kernel_size // 2
+    return torch.hypot(offset[:, None].float(), offset[None, :].float())
+
+
+class Disc(nn.Module):
+    """Mask maps to the inscribed disc, as the protocol masks images."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * soft_disc(x.shape[-1]).to(x)
+
+
+class Blur(nn.Module):
+    """Weigh each pixel and its neighbours by 1, 2, 1 along both axes; the edge is repeated."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        line = x.new_tensor([0.25, 0.5, 0.25])
+        kernel = (line[:, None] * line).expand(x.shape[1], 1, 3, 3)
+        return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, groups=x.shape[1])
+
+
+LEVERS = {
+    "bands-fade": Lever("bands that fade into each other", network=fade_bands),
+    "bands-split": Lever("a weight for every distance", network=split_bands),
+    "mask-stages": Lever("every stage masked to the disc", network=mask_stages),
+    "blur-pools": Lever("anti-aliased pools", network=blur_pools),
+    "side-42": Lever("images of 42 px", config=lambda c: replace(c, side_px=42)),
+    "width-28": Lever("width 28, as many multiply-adds", arm=lambda a: replace(a, width=28)),
+    "kernels-3": Lever("kernels 3, 3, 3, 3", arm=lambda a: replace(a, kernel_sizes=(3, 3, 3, 3))),
+    "kernels-7": Lever("kernels 7, 7, 5, 5", arm=lambda a: replace(a, kernel_sizes=(7, 7, 5, 5))),
+    "epochs-2": Lever("twice the epochs", config=lambda c: replace(c, epochs=2 * c.epochs)),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train what is not there yet, and write bench/results/levers.json of all that is."""
+    parser = argparse.ArgumentParser(prog="python -m bench.levers", description=__doc__)
+    parser.add_argument("--folder", type=Path, default=SWEEP, help="of the sweeps' checkpoints")
+    add_data_dir(parser, os.environ.get("SRE_DATA_DIR") or DATA)
+    parser.add_argument("--only", nargs="*", default=list(LEVERS), choices=list(LEVERS))
+    parser.add_argument("--seeds", type=int, nargs="*", default=[1])
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args(arguments)
+    torch.set_num_threads(args.threads)
+    sweep, runs = read_sweep(ROOT / "bench" / "recipe.toml"), args.folder / "levers"
+    runs.mkdir(parents=True, exist_ok=True)
+    for seed in args.seeds:
+        for name in args.only:
+            for dataset in SETS:
+                run = sweep.run_of(dataset, LEVERS[name].arm(sweep.arm(RECIPE)), seed)
+                path = runs / f"{dataset}-{name}-s{seed}.json"
+                run_once(path, run, LEVERS[name], args.data_dir)
+    results = circumstances() | {"split": "validation"} | collect(sweep, args.folder)
+    print(f"wrote {write_results('levers', results)}")
+    return 0
+
+
+def run_once(path: Path, run: SweepRun, lever: Lever, data_dir: Path) -> None:
+    """Train and evaluate one network, unless that is done or another process is at it."""
+    try:
+        with FileLock(path.with_suffix(".lock"), timeout=0):
+            if path.exists():
+                return
+            parts = (load_split(run.dataset, name, data_dir=data_dir) for name in ("train", "val"))
+            found = measure(run, lever, *parts)
+            partial = path.with_suffix(".partial")
+            partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            partial.replace(path)
+    except Timeout:
+        return
+    print(f"{path.stem}: mean {found['accuracy_mean']:.3f}, consistency {found['consistency']:.3f}")
+
+
+def measure(run: SweepRun, lever: Lever, train_split: Split, val_split: Split) -> dict[str, Any]:
+    """Train one network as the sweeps do, and tell how it does on validation images, turned."""
+    entry, config = find_dataset(run.dataset), lever.config(run.config)
+    torch.manual_seed(config.seed)
+    network = build_model(
+        run.model,
+        in_channels=entry.channels,
+        num_classes=len(entry.classes),
+        width=run.width,
+        kernel_sizes=run.kernel_sizes,
+    )
+    assert isinstance(network, ResNet)  # all classifiers are
+    lever.network(network)
+    epochs = [
+        event
+        for event in train(
+            network, train_split, val_split, config=config, is_multi_label=entry.is_multi_label
+        )
+        if isinstance(event, EpochDone)
+    ]
+    kept = {name: _as_kept(value) for name, value in network.state_dict().items()}
+    network.load_state_dict(kept)
+    done = evaluate_angles(
+        network.fused(),
+        val_split.images,
+        val_split.labels,
+        find_protocol(config.protocol),
+        side_px=config.side_px,
+        is_multi_label=entry.is_multi_label,
+        angles_deg=FEW_ANGLES_DEG,
+    )
+    figures = summarise(list(done))
+    return {
+        "parameters": count_parameters(network),
+        "multiply_adds": count_multiply_adds(
+            network, in_channels=entry.channels, side=config.side_px
+        ),
+        "images": figures["images"],
+        "seconds": round(epochs[-1].seconds, 1),
+        **{name: figures[name] for name in FIGURES},
+    }
+
+
+def _as_kept(value: Tensor) -> Tensor:
+    # A checkpoint keeps numbers in half precision.
+    return value.half().float() if value.is_floating_point() else value
+
+
+def collect(sweep: Sweep, folder: Path) -> dict[str, Any]:
+    """Gather the runs that are done: by data set, the recipe, its rival and each lever by seed."""
+    datasets: dict[str, Any] = {}
+    for dataset in SETS:
+        of_set: dict[str, dict[str, Any]] = {}
+        for seed in sweep.seeds:
+            for arm in (RECIPE, RIVAL):
+                path = folder / sweep.run_of(dataset, sweep.arm(arm), seed).file_name
+                if path.is_file() and (card := load_card(path)).validation:
+                    figures = {name: card.validation[name] for name in FIGURES}
+                    counts = {"parameters": card.parameters, "multiply_adds": card.multiply_adds}
+                    of_set.setdefault(arm, {})[str(seed)] = counts | figures
+            for name in LEVERS:
+                path = folder / "levers" / f"{dataset}-{name}-s{seed}.json"
+                if path.is_file():
+                    of_set.setdefault(name, {})[str(seed)] = json.loads(path.read_text("utf-8"))
+        datasets[dataset] = of_set
+    titles = {name: lever.title for name, lever in LEVERS.items()}
+    return {"recipe": RECIPE, "rival": RIVAL, "levers": titles, "datasets": datasets}
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except SREError as error:
+        sys.exit(f"error: {error}")
