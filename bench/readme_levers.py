@@ -107,10 +107,11 @@ def _row(trial: Trial, *, is_changed: bool) -> list[str]:
 def _words(tried: list[Trial]) -> str:
     ahead = [trial for trial in tried if trial.gain > 0]
     steady = [t for t in tried if min(t.consistencies.values()) >= ASKED_CONSISTENCY]
+    beat = [trial for trial in tried if trial.beats_rival]
     return (
         f"More accurate than the recipe over all angles, on average: {_list(ahead)}. "
         f"A consistency of {ASKED_CONSISTENCY} or more on every set: {_list(steady)}. "
-        f"Above the CNN trained turned on most of these sets: {_list([t for t in tried if t.beats_rival])}."
+        f"Above the CNN trained turned on most of these sets: {_list(beat)}."
     )
 
 
