@@ -43,9 +43,9 @@ class EvaluationView:
         if find_dataset(self.dataset).is_multi_label:
             return self._headline_of_labels()
         best, *others = sorted(self.models, key=lambda m: -m.accuracy_mean.value)
-        said = f"{best.name} is right at {best.accuracy_mean.value:.1%} over all angles"
+        said = f"{best.name} is right at {100 * best.accuracy_mean.value:.1f} % over all angles"
         if not others:
-            return f"{said}, and at {best.accuracy_worst.value:.1%} at the worst."
+            return f"{said}, and at {100 * best.accuracy_worst.value:.1f} % at the worst."
         pair = next(p for p in self.pairs if {p.first, p.second} == _names(best, others[0]))
         sure = "more than chance explains" if pair.mean_p < 0.05 else "which may be chance"
         gap = abs(pair.mean.value)

@@ -96,7 +96,7 @@ class OrbitView:
             return f"{said} All are right at every angle."
         if all(s == 0 for _, s in share):
             return f"{said} {'None is' if len(share) > 1 else 'It is not'} right at any angle."
-        right = join([f"{name} at {s:.0%}" for name, s in share])
+        right = join([f"{name} at {100 * s:.0f} %" for name, s in share])
         return f"{said} Right answers: {right} of the angles."
 
 

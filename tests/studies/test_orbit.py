@@ -361,8 +361,8 @@ HALF = [3, 4] * 36
             3,
             {"SRE": RIGHT, "CNN": HALF, "rotation": ONCE},
             "Over the full turn SRE never changes its mind, the CNN changes its mind 36 times "
-            "and the rotation-trained CNN changes its mind 1 time. Right answers: SRE at 100%, "
-            "the CNN at 50% and the rotation-trained CNN at 99% of the angles.",
+            "and the rotation-trained CNN changes its mind 1 time. Right answers: SRE at 100 %, "
+            "the CNN at 50 % and the rotation-trained CNN at 99 % of the angles.",
         ),
         (
             3,
@@ -380,12 +380,12 @@ HALF = [3, 4] * 36
             3,
             {"SRE": WRONG, "CNN": RIGHT},
             "Over the full turn no network changes its mind. "
-            "Right answers: SRE at 0% and the CNN at 100% of the angles.",
+            "Right answers: SRE at 0 % and the CNN at 100 % of the angles.",
         ),
         (
             3,
             {"SRE": RIGHT},
-            "Over the full turn SRE never changes its mind. Right answers: SRE at 100% of the "
+            "Over the full turn SRE never changes its mind. Right answers: SRE at 100 % of the "
             "angles.",
         ),
         (3, {"CNN": WRONG}, "Over the full turn the CNN never changes its mind. It is not right "
