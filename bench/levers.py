@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
@@ -32,7 +31,7 @@ from sre.home import DATA, SWEEP
 from sre.layers import RadialConv
 from sre.models import build_model, count_multiply_adds, count_parameters
 from sre.protocols import find_protocol, soft_disc
-from sre.resnet import STAGES, HalvingPool, ResNet
+from sre.resnet import STAGES, ResNet
 from sre.settings import TrainConfig
 from sre.studies.sweep import Arm, Sweep, SweepRun
 from sre.studies.sweep_file import read_sweep
@@ -78,13 +77,6 @@ def mask_stages(network: nn.Module) -> None:
         stage.add_module("disc", Disc())
 
 
-def blur_pools(network: nn.Module) -> None:
-    """Blur before every halving, so that what is too fine for the coarser grid does not fold."""
-    for module in list(network.modules()):
-        if isinstance(getattr(module, "pool", None), HalvingPool):
-            module.pool = nn.Sequential(Blur(), module.pool)
-
-
 def radial_layers(network: nn.Module) -> list[RadialConv]:
     return [module for module in network.modules() if isinstance(module, RadialConv)]
 
@@ -106,20 +98,11 @@ class Disc(nn.Module):
         return x * soft_disc(x.shape[-1]).to(x)
 
 
-class Blur(nn.Module):
-    """Weigh each pixel and its neighbours by 1, 2, 1 along both axes; the edge is repeated."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        line = x.new_tensor([0.25, 0.5, 0.25])
-        kernel = (line[:, None] * line).expand(x.shape[1], 1, 3, 3)
-        return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, groups=x.shape[1])
-
-
 LEVERS = {
     "bands-fade": Lever("bands that fade into each other", network=fade_bands),
     "bands-split": Lever("a weight for every distance", network=split_bands),
     "mask-stages": Lever("every stage masked to the disc", network=mask_stages),
-    "blur-pools": Lever("anti-aliased pools", network=blur_pools),
+    "blur-pools": Lever("anti-aliased pools", arm=lambda a: replace(a, blur_pools=True)),
     "side-42": Lever("images of 42 px", config=lambda c: replace(c, side_px=42)),
     "width-28": Lever("width 28, as many multiply-adds", arm=lambda a: replace(a, width=28)),
     "kernels-3": Lever("kernels 3, 3, 3, 3", arm=lambda a: replace(a, kernel_sizes=(3, 3, 3, 3))),
@@ -177,6 +160,7 @@ def measure(run: SweepRun, lever: Lever, train_split: Split, val_split: Split) -
         num_classes=len(entry.classes),
         width=run.width,
         kernel_sizes=run.kernel_sizes,
+        blur_pools=run.blur_pools,
     )
     assert isinstance(network, ResNet)  # all classifiers are
     lever.network(network)

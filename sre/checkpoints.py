@@ -42,6 +42,7 @@ class CheckpointCard:
     multiply_adds: int  # of one image at side_px, on a CPU
     config: Mapping[str, object]
     command: str
+    blur_pools: bool = False
     dataset_md5: str = ""
     split_sizes: Mapping[str, int] = field(default_factory=dict)
     seed: int = 0
@@ -107,7 +108,9 @@ class CheckpointCard:
         return card
 
 
-_TOLD_BY = ("dataset", "dataset_md5", "model", "width", "kernel_sizes", "side_px", "config")
+_TOLD_BY = (
+    "dataset", "dataset_md5", "model", "width", "kernel_sizes", "side_px", "config", "blur_pools",
+)  # fmt: skip
 
 
 def fingerprint_of(
@@ -118,11 +121,13 @@ def fingerprint_of(
     kernel_sizes: Sequence[int],
     side_px: int,
     config: Mapping[str, object],
+    blur_pools: bool = False,
 ) -> str:
     """Give the fingerprint that the card of a run will have, before there is one."""
     # What came later counts where it is used, so that older cards keep their fingerprints.
     config = {name: value for name, value in config.items() if name != "balance" or value}
     told = [dataset, dataset_md5, model, width, kernel_sizes, side_px, config]
+    told += ["blur_pools"] if blur_pools else []
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -242,6 +247,7 @@ def _build(card: CheckpointCard) -> ResNet:
             num_classes=len(card.classes),
             width=card.width,
             kernel_sizes=card.kernel_sizes,
+            blur_pools=card.blur_pools,
         )
     assert isinstance(model, ResNet)  # all classifiers are
     return model

@@ -163,14 +163,16 @@ def build_model(
     num_classes: int,
     width: int = 64,
     kernel_sizes: Sequence[int] | None = None,
+    blur_pools: bool = False,
 ) -> ResNet | UNet:
     """Build an untrained network for images of 24 to 224 px a side, or volumes of 24 to 64.
 
     kernel_sizes, one a stage, are those of the radial kernels, by default 9, 9, 5, 5 for images and
     5, 5, 5, 5 for volumes; the ordinary twins have the same topology, stem and pooling, and
-    kernels of side 3 in their stages.
+    kernels of side 3 in their stages. blur_pools: the pools of a ResNet blur before they halve.
 
-    Raises: UnknownNameError: no model has that name; SettingError: a number is out of range
+    Raises: UnknownNameError: no model has that name; SettingError: a number is out of range, or a
+        U-Net is to blur its pools
 
     >>> model = build_model("sre_resnet18", in_channels=3, num_classes=9, width=16).eval()
     >>> image = torch.randn(1, 3, 28, 28)
@@ -189,12 +191,17 @@ def build_model(
         raise SettingError(
             f"kernel sizes must be four odd numbers from 1 to 15, got {given}; try 9,9,5,5"
         )
+    if blur_pools and entry.labels == "pixels":
+        raise SettingError(
+            f"{name} labels pixels, for which blurred pools are not made; leave blur_pools away"
+        )
     return entry.network(
         entry.convolution,
         in_channels=in_channels,
         num_classes=num_classes,
         width=width,
         kernel_sizes=sizes if entry.equivariant else entry.kernel_sizes,
+        **({"blur_pools": True} if blur_pools else {}),
     )
 
 

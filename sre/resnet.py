@@ -29,18 +29,32 @@ Network = TypeVar("Network", bound=nn.Module)
 class HalvingPool(nn.Module):
     """Average-pool to half the side, rounded up: exact under quarter turns and mirrors at any side.
 
+    Args: blurs: first weigh each pixel and its neighbours by 1, 2, 1 along every axis, so that what
+        is too fine for the coarser grid does not fold into what is not; the edge is repeated
+
     Shape: (B, C, H, W) -> (B, C, ceil(H / 2), ceil(W / 2)), volumes alike
+    Reference: of the blur, Zhang, 2019, https://arxiv.org/abs/1904.11486
 
     >>> HalvingPool()(torch.randn(1, 8, 7, 7)).shape
     torch.Size([1, 8, 4, 4])
     """
 
+    def __init__(self, *, blurs: bool = False):
+        super().__init__()
+        self.blurs = blurs
+
     def forward(self, x: Float[Tensor, "B C *space"]) -> Float[Tensor, "B C *_"]:
         sides = x.shape[2:]
         exact, adaptive = _POOLS[len(sides)]
+        if self.blurs:
+            x = F.pad(x, (1, 1) * len(sides), mode="replicate")
+            x = exact(exact(x, 2, 1), 2, 1)  # means of two, of means of two
         if all(side % 2 == 0 for side in sides):
             return exact(x, 2)  # the same windows, several times faster
         return adaptive(x, [-(-side // 2) for side in sides])
+
+    def extra_repr(self) -> str:
+        return "blurs=True" if self.blurs else ""
 
 
 _Pool = Callable[..., Tensor]
@@ -71,11 +85,12 @@ class BasicBlock(nn.Module):
         *,
         kernel_size: int,
         halve: bool,
+        blurs: bool = False,
         dims: int = 2,
     ):
         super().__init__()
         conv = partial(convolution, kernel_size=kernel_size, padding=kernel_size // 2, bias=False)
-        self.pool = HalvingPool() if halve else nn.Identity()
+        self.pool = HalvingPool(blurs=blurs) if halve else nn.Identity()
         self.conv1 = conv(in_channels, channels)
         self.norm1 = NORMS[dims](channels)
         self.conv2 = conv(channels, channels)
@@ -109,13 +124,14 @@ class Bottleneck(nn.Module):
         *,
         kernel_size: int,
         halve: bool,
+        blurs: bool = False,
         dims: int = 2,
     ):
         super().__init__()
         out_channels, pointwise, norm = self.expansion * channels, POINTWISE[dims], NORMS[dims]
         self.conv1 = pointwise(in_channels, channels, 1, bias=False)
         self.norm1 = norm(channels)
-        self.pool = HalvingPool() if halve else nn.Identity()
+        self.pool = HalvingPool(blurs=blurs) if halve else nn.Identity()
         self.conv2 = convolution(
             channels, channels, kernel_size=kernel_size, padding=kernel_size // 2, bias=False
         )
@@ -141,7 +157,8 @@ class ResNet(nn.Module):
     """A ResNet for small images or volumes: no strides, no max-pool, pools between the stages.
 
     Args: convolution: builds each k x k layer, called as nn.Conv2d; kernel_sizes: one a stage;
-        dims: 2 for images, 3 for volumes; pools_stem: halve the side after the stem, too
+        dims: 2 for images, 3 for volumes; pools_stem: halve the side after the stem, too;
+        blur_pools: blur before every halving
     Reference: He et al., 2016; Du et al., https://arxiv.org/abs/2501.09753, section 3
 
     >>> settings = {"in_channels": 1, "num_classes": 4, "width": 8, "kernel_sizes": (9, 9, 5, 5)}
@@ -164,6 +181,7 @@ class ResNet(nn.Module):
         stem_kernel_size: int = 5,
         dims: int = 2,
         pools_stem: bool = False,
+        blur_pools: bool = False,
     ):
         super().__init__()
         self.stem = nn.Sequential(
@@ -176,7 +194,7 @@ class ResNet(nn.Module):
             ),
             NORMS[dims](width),
             nn.ReLU(inplace=True),
-            *([HalvingPool()] if pools_stem else []),
+            *([HalvingPool(blurs=blur_pools)] if pools_stem else []),
         )
         channels = width
         for stage, (count, kernel_size) in enumerate(zip(blocks, kernel_sizes, strict=True)):
@@ -189,6 +207,7 @@ class ResNet(nn.Module):
                         width * 2**stage,
                         kernel_size=kernel_size,
                         halve=stage > 0 and i == 0,
+                        blurs=blur_pools,
                         dims=dims,
                     )
                 )

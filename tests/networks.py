@@ -40,6 +40,7 @@ def tiny_network(card: CheckpointCard = CARD, *, seed: int = 0) -> ResNet:
         num_classes=len(card.classes),
         width=card.width,
         kernel_sizes=card.kernel_sizes,
+        blur_pools=card.blur_pools,
     )
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):

@@ -74,6 +74,18 @@ def test_every_model_comes_back_as_it_was(name, in_channels, tmp_path):
         assert torch.equal(ours, theirs.half().float())
 
 
+def test_pools_that_blur_come_back_and_tell_runs_apart(tmp_path):
+    card = replace(CARD, blur_pools=True)
+    model, path = tiny_network(card), tmp_path / card.file_name
+    save_checkpoint(model, card, path)
+    loaded, read = load_checkpoint(path)
+    x = torch.randn(2, CARD.in_channels, 28, 28)
+    expected = model(x)
+    assert (loaded(x) - expected).abs().amax() < 0.01 * expected.abs().amax()
+    assert read.blur_pools
+    assert read.fingerprint != CARD.fingerprint
+
+
 def test_saving_what_was_loaded_changes_nothing(path, tmp_path):
     loaded, card = load_checkpoint(path)
     again = tmp_path / "again.safetensors"

@@ -129,11 +129,13 @@ def test_one_command_gives_one_network(trained, folder, tmp_path, capsys):
 
 def test_rotation_makes_another_file(folder, tmp_path):
     command = ["train", "breastmnist", "sre_resnet18", *SMALL, "--epochs", "1", "--rotate"]
+    command.append("--blur-pools")
     assert main([*command, "--data-dir", str(folder), "--output", str(tmp_path)]) == 0
     card = load_card(tmp_path / "breastmnist-sre_resnet18-rotated-w1.safetensors")
     assert card.kernel_sizes == (5, 5, 3, 3)
     assert card.arm == "sre-augmented"
     assert card.config["rotate"] is True
+    assert card.blur_pools
 
 
 def test_every_setting_has_a_flag_and_its_default():

@@ -13,6 +13,7 @@ from sre.models import (
     count_parameters,
     find_model,
 )
+from sre.resnet import HalvingPool
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -123,6 +124,16 @@ def test_wrong_kernel_sizes_are_refused(kernel_sizes):
     message = f"kernel sizes must be four odd numbers from 1 to 15, got {given}; try 9,9,5,5$"
     with pytest.raises(SettingError, match=message):
         build_model("sre_resnet18", in_channels=1, num_classes=2, kernel_sizes=kernel_sizes)
+
+
+def test_pools_that_blur_are_for_classifiers():
+    settings = {"in_channels": 1, "num_classes": 2, "width": 2, "blur_pools": True}
+    for name in ("resnet18", "sre_resnet50", "gmr_r3d_18"):
+        pools = [m for m in build_model(name, **settings).modules() if isinstance(m, HalvingPool)]
+        assert pools
+        assert all(pool.blurs for pool in pools)
+    with pytest.raises(SettingError, match="unet labels pixels, for which blurred pools are not"):
+        build_model("unet", **settings)
 
 
 # Costs

@@ -93,12 +93,20 @@ def test_other_kernels_are_exact_too(kernel_sizes):
 # The pool
 
 
+@pytest.mark.parametrize("side", [24, 27, 33, 45])
+def test_blurred_pools_leave_the_invariance_exact(side):
+    image = torch.randn(1, 2, side, side, dtype=torch.float64)
+    seen = torch.cat([action(image) for action in GRID_ACTIONS])
+    assert invariance_error(network("sre_resnet18", blur_pools=True).double(), seen) < 1e-12
+
+
+@pytest.mark.parametrize("blurs", [False, True])
 @pytest.mark.parametrize("action", GRID_SYMMETRIES, ids=str)
 @given(height=st.integers(1, 33), width=st.integers(1, 33), seed=st.integers(0, 2**16))
-def test_the_pool_commutes_with_grid_symmetries(action, height, width, seed):
+def test_the_pool_commutes_with_grid_symmetries(action, blurs, height, width, seed):
     torch.manual_seed(seed)
     image = torch.randn(1, 2, height, width, dtype=torch.float64)
-    assert equivariance_error(HalvingPool(), action, image) < 1e-12
+    assert equivariance_error(HalvingPool(blurs=blurs), action, image) < 1e-12
 
 
 def test_ordinary_pools_do_not_at_every_side():
@@ -112,6 +120,28 @@ def test_the_pool_averages_pairs_or_overlapping_pairs():
     assert pool(torch.tensor([[[[1.0, 3.0, 5.0, 7.0]] * 2]])).tolist() == [[[[2.0, 6.0]]]]
     odd = pool(torch.tensor([[[[1.0, 3.0, 8.0]] * 3]]))
     assert odd.tolist() == [[[[2.0, 5.5]] * 2]]  # (1 + 3) / 2 and (3 + 8) / 2
+
+
+@pytest.mark.parametrize(
+    "sides", [(28, 28), (7, 10), (1, 1), (1, 6), (5, 4, 8), (1, 2, 3)], ids=str
+)
+def test_blurring_weighs_neighbours_by_one_two_one(sides):
+    image = torch.randn(2, 3, *sides, dtype=torch.float64)
+    blurred = image
+    for axis in range(2, image.dim()):
+        first, last = blurred.narrow(axis, 0, 1), blurred.narrow(axis, sides[axis - 2] - 1, 1)
+        repeated = torch.cat([first, blurred, last], axis)
+        before, here, after = (repeated.narrow(axis, i, sides[axis - 2]) for i in range(3))
+        blurred = (before + 2 * here + after) / 4
+    torch.testing.assert_close(HalvingPool(blurs=True)(image), HalvingPool()(blurred))
+
+
+def test_blurred_pools_answer_less_to_where_the_grid_begins():
+    stripes = torch.tensor([1.0, 1.0, -1.0, -1.0]).repeat(1, 1, 16, 4)
+    moved = stripes.roll(1, -1)  # the pool's windows now hold one of each
+    for pool, change in ((HalvingPool(), 1.0), (HalvingPool(blurs=True), 0.5)):
+        inner = (pool(stripes) - pool(moved))[..., 1:-1]
+        assert inner.abs().max() == change
 
 
 # The parts

@@ -27,7 +27,7 @@ function connectForm(form, { catalogue, asked, onStart }) {
   function read() {
     const settings = {
       dataset: fields.dataset.value, model: fields.model.value, protocol: fields.protocol.value,
-      rotate: fields.rotate.checked, balance: fields.balance.checked,
+      rotate: fields.rotate.checked, balance: fields.balance.checked, blur_pools: fields.blur_pools.checked,
       minutes: number("minutes"), learning_rate: number("learning_rate"),
       scale: number("scale"), shift: number("shift"), mask_rate: number("mask_rate"),
       kernel_sizes: fields.kernel_sizes.value.split(/[\s,;]+/).filter(Boolean).map(Number),

@@ -66,6 +66,11 @@ def add(commands: Any, default_dir: Path | str) -> None:
         default=(9, 9, 5, 5),
         help="radial kernels, one a stage",
     )
+    run.add_argument(
+        "--blur-pools",
+        action="store_true",
+        help="blur before every halving, so that answers change less with small turns",
+    )
     for field in fields(TrainConfig):
         flag = f"--{field.name.replace('_', '-')}"
         if field.type is bool or field.type == "bool":
@@ -124,6 +129,7 @@ def _train_in(processes: Processes, args: argparse.Namespace, given: list[str]) 
         config=config,
         width=args.width,
         kernel_sizes=args.kernel_sizes,
+        blur_pools=args.blur_pools,
         data_dir=args.data_dir,
         output=args.output,
         device=args.device,

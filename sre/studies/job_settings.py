@@ -37,6 +37,7 @@ class JobSettings:
     kernel_sizes: tuple[int, ...]
     config: TrainConfig
     minutes: float | None  # budget for training
+    blur_pools: bool = False
 
     def __post_init__(self) -> None:
         entry = find_dataset(self.dataset)
@@ -74,7 +75,7 @@ class JobSettings:
 
         Raises: SREError: what is wrong with it
         """
-        names = ("dataset", "model", "width", "kernel_sizes", "minutes", *CHOICES)
+        names = ("dataset", "model", "width", "kernel_sizes", "blur_pools", "minutes", *CHOICES)
         missing = [n for n in names if n not in request] if isinstance(request, dict) else names
         if missing:
             raise SettingError(f"the settings lack {', '.join(missing)}; reload the page")
@@ -92,6 +93,7 @@ class JobSettings:
             kernel_sizes=tuple(_read(k, "a kernel size", int) for k in sizes),
             config=TrainConfig(**chosen),
             minutes=None if minutes is None else _read(minutes, "minutes", float),
+            blur_pools=_read(request["blur_pools"], "blur_pools", bool),
         )
 
     def to_request(self) -> dict[str, object]:
@@ -101,6 +103,7 @@ class JobSettings:
             "model": self.model,
             "width": self.width,
             "kernel_sizes": list(self.kernel_sizes),
+            "blur_pools": self.blur_pools,
             "minutes": self.minutes,
         } | {name: getattr(self.config, name) for name in CHOICES}
 
@@ -112,6 +115,7 @@ class JobSettings:
             "config": self.config,
             "width": self.width,
             "kernel_sizes": self.kernel_sizes,
+            "blur_pools": self.blur_pools,
             "command": self.command(),
             "budget_s": None if self.minutes is None else 60 * self.minutes,
         }
@@ -121,6 +125,7 @@ class JobSettings:
         sizes = ",".join(map(str, self.kernel_sizes))
         parts = ["python", "-m", "sre", "train", self.dataset, self.model]
         parts += ["--width", str(self.width), "--kernel-sizes", sizes]
+        parts += ["--blur-pools"] if self.blur_pools else []
         for field in fields(TrainConfig):
             value = getattr(self.config, field.name)
             flag = f"--{field.name.replace('_', '-')}"

@@ -32,16 +32,28 @@ def count_costs(settings: JobSettings) -> tuple[int, int]:
             len(entry.classes),
             settings.width,
             settings.kernel_sizes,
+            settings.blur_pools,
             config.side_px,
         )
 
 
 @lru_cache(maxsize=256)
 def _count(
-    model: str, channels: int, classes: int, width: int, kernels: tuple[int, ...], side: int
+    model: str,
+    channels: int,
+    classes: int,
+    width: int,
+    kernels: tuple[int, ...],
+    blurs: bool,
+    side: int,
 ) -> tuple[int, int]:
     network = build_model(
-        model, in_channels=channels, num_classes=classes, width=width, kernel_sizes=kernels
+        model,
+        in_channels=channels,
+        num_classes=classes,
+        width=width,
+        kernel_sizes=kernels,
+        blur_pools=blurs,
     )
     return count_parameters(network), count_multiply_adds(network, in_channels=channels, side=side)
 
@@ -55,6 +67,7 @@ def build_network(settings: JobSettings) -> nn.Module:
         num_classes=len(entry.classes),
         width=settings.width,
         kernel_sizes=settings.kernel_sizes,
+        blur_pools=settings.blur_pools,
     )
 
 

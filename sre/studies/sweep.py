@@ -20,6 +20,7 @@ class Arm:
     rotate: bool
     width: int
     kernel_sizes: tuple[int, ...]
+    blur_pools: bool = False
     averages: str = ""  # the arm whose answers it averages; empty: it is trained by itself
     turns: int = 1  # over how many angles
 
@@ -34,6 +35,7 @@ class SweepRun:
     width: int
     kernel_sizes: tuple[int, ...]
     config: TrainConfig
+    blur_pools: bool = False
 
     @property
     def name(self) -> str:
@@ -50,6 +52,7 @@ class SweepRun:
         words += ["--width", str(self.width)]
         if self.kernel_sizes != USUAL_KERNELS:
             words += ["--kernel-sizes", ",".join(map(str, self.kernel_sizes))]
+        words += ["--blur-pools"] if self.blur_pools else []
         for f in fields(TrainConfig):
             value = getattr(self.config, f.name)
             if value != f.default:
@@ -62,7 +65,7 @@ class SweepRun:
         config = self.config
         return fingerprint_of(
             self.dataset, dataset_md5, self.model, self.width, self.kernel_sizes,
-            config.side_px, asdict(config),
+            config.side_px, asdict(config), self.blur_pools,
         )  # fmt: skip
 
 
@@ -79,7 +82,9 @@ class Sweep:
         if arm.averages:
             return self.run_of(dataset, self.arm(arm.averages), seed)
         config = replace(self.configs[dataset], rotate=arm.rotate, seed=seed)
-        return SweepRun(dataset, arm.name, arm.model, arm.width, arm.kernel_sizes, config)
+        return SweepRun(
+            dataset, arm.name, arm.model, arm.width, arm.kernel_sizes, config, arm.blur_pools
+        )
 
     def arm(self, name: str) -> Arm:
         return next(arm for arm in self.arms if arm.name == name)

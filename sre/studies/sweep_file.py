@@ -24,7 +24,7 @@ _SETTINGS: dict[str, Any] = {
     f.name: type(f.default) for f in fields(TrainConfig) if f.name not in ("seed", "rotate")
 }
 _TOP = ("seeds", "width", "train", "datasets", "arms")
-_TRAINED = ("name", "title", "model", "rotate", "width", "kernel_sizes")
+_TRAINED = ("name", "title", "model", "rotate", "width", "kernel_sizes", "blur_pools")
 _AVERAGED = ("name", "title", "averages", "turns")
 _KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 T = TypeVar("T", int, float, str, bool)
@@ -111,7 +111,10 @@ def _arms(raw: object, width: int) -> Iterator[Arm]:
         where, title = f"arm {name}", _value(table.get("title", name), str, f"arm {name}: title")
         if averages:
             turns = _value(table.get("turns", 8), int, f"{where}: turns")
-            yield Arm(name, title, "", False, 0, (), _needed(table, "averages", where), turns)
+            yield Arm(
+                name, title, "", False, 0, (),
+                averages=_needed(table, "averages", where), turns=turns,
+            )  # fmt: skip
             continue
         sizes = table.get("kernel_sizes", list(USUAL_KERNELS))
         yield Arm(
@@ -121,6 +124,7 @@ def _arms(raw: object, width: int) -> Iterator[Arm]:
             _value(table.get("rotate", False), bool, f"{where}: rotate"),
             _value(table.get("width", width), int, f"{where}: width"),
             tuple(_list(sizes, int, f"{where}: kernel_sizes")),
+            _value(table.get("blur_pools", False), bool, f"{where}: blur_pools"),
         )
 
 

@@ -130,6 +130,7 @@ def _do(run: SweepRun, *, data_dir: Path, path: Path, device: str) -> Iterator[S
             config=run.config,
             width=run.width,
             kernel_sizes=run.kernel_sizes,
+            blur_pools=run.blur_pools,
             data_dir=data_dir,
             output=path,
             device=device,

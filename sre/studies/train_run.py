@@ -77,6 +77,7 @@ def run_training(
     config: TrainConfig,
     width: int,
     kernel_sizes: tuple[int, ...] = (9, 9, 5, 5),
+    blur_pools: bool = False,
     data_dir: Path,
     output: Path,
     keep: Path | None = None,
@@ -129,6 +130,7 @@ def run_training(
         num_classes=len(entry.classes),
         width=width,
         kernel_sizes=kernel_sizes,
+        blur_pools=blur_pools,
     )
     assert isinstance(model, ResNet)  # all classifiers are
     card = CheckpointCard(
@@ -140,6 +142,7 @@ def run_training(
         model=model_name,
         width=width,
         kernel_sizes=kernel_sizes,
+        blur_pools=blur_pools,
         rotates_in_training=config.rotate,
         protocol=config.protocol,
         parameters=count_parameters(model),

@@ -27,6 +27,7 @@ _USUAL: Mapping[str, object] = MappingProxyType(
         "model": "sre_resnet18", "kernel_sizes": [9, 9, 5, 5], "batch_size": 64,
         "learning_rate": 2e-3, "rotate": False, "protocol": "disc", "seed": 1, "scale": 0.1,
         "shift": 0.1, "mask_rate": 0.5, "balance": False,
+        "blur_pools": False,
     }
 )  # fmt: skip
 PRESETS = (

@@ -28,7 +28,8 @@ from tests.data.files import breast
 
 REQUEST = {
     "dataset": "breastmnist", "model": "resnet18", "width": 1, "kernel_sizes": [5, 5, 3, 3],
-    "minutes": None, "epochs": 3, "batch_size": 4, "learning_rate": 2e-3, "rotate": False,
+    "blur_pools": False, "minutes": None, "epochs": 3, "batch_size": 4, "learning_rate": 2e-3,
+    "rotate": False,
     "protocol": "disc", "seed": 5, "scale": 0.1, "shift": 0.1, "mask_rate": 0.5, "balance": False,
 }  # fmt: skip
 SETTINGS = JobSettings.from_request(REQUEST)
@@ -112,6 +113,7 @@ def test_settings_there_and_back():
         ({"learning_rate": 2}, "learning_rate must be above 0 and at most 1, got 2"),
         ({"learning_rate": float("nan")}, "learning_rate must be a number, got 'nan'"),
         ({"rotate": 1}, "rotate must be yes or no, got '1'"),
+        ({"blur_pools": None}, "blur_pools must be yes or no, got 'None'"),
         ({"protocol": "mine"}, "unknown protocol 'mine'"),
         ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
         ({"minutes": 0}, "minutes must be from 0.1 to 1440, or left empty for no limit; got 0"),

@@ -101,10 +101,20 @@ def test_a_run_has_the_settings_of_its_file(file):
     assert (run.dataset, run.arm, run.config.seed) == ("breastmnist", "sre", 2)
     assert (run.config.batch_size, run.config.epochs, run.config.rotate) == (4, 2, False)
     assert run.kernel_sizes == (5, 5, 3, 3)
+    assert not run.blur_pools
     assert run.command == (
         "python -m sre train breastmnist sre_resnet18 --width 1 --kernel-sizes 5,5,3,3 --epochs 2 "
         "--batch-size 4 --seed 2"
     )
+
+
+def test_an_arm_may_blur_its_pools(file):
+    plain = read_sweep(file).runs()[2]
+    file.write_text(FILE.replace("kernel_sizes", "blur_pools = true\nkernel_sizes"))
+    run = read_sweep(file).runs()[2]
+    assert run == replace(plain, blur_pools=True)
+    assert "--kernel-sizes 5,5,3,3 --blur-pools --epochs 2" in run.command
+    assert run.fingerprint("") != plain.fingerprint("")
 
 
 def test_an_averaging_arm_is_evaluated_from_the_run_of_another(file):
@@ -139,6 +149,7 @@ def test_the_sweep_of_the_project_can_be_read():
         ("[1, 2]", str(list(range(9999))), "a sweep has at most 10000 runs, got 29997; make it"),
         ("width = 1", "width = 999", "arm sre: cannot build sre_resnet18 with 1 channels"),
         ("[5, 5, 3, 3]", "[4]", "arm sre: kernel sizes must be four odd numbers from 1 to 15"),
+        ("kernel_sizes = [5, 5, 3, 3]", "blur_pools = 1", "arm sre: blur_pools must be true"),
         ("[5, 5, 3, 3]", "[true]", "arm sre: kernel_sizes must be a whole number, got True"),
         ('"sre_resnet18"', '"sre_resnet81"', "arm sre: unknown model 'sre_resnet81'; did you mean"),
         ('"sre_resnet18"', '"unet"', "arm sre: unet labels pixels or takes volumes; choose from"),
