@@ -1,10 +1,12 @@
 """The Train page: its requests, and what a visitor sees of runs, whole and broken off."""
 
 import json
+from io import BytesIO
 
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
 
 from pages import train
 from sre.errors import TrainingError
@@ -114,6 +116,29 @@ def test_opens_on_a_preset_and_says_what_it_costs(trainer, open_train):
     page.tab.wait_for_function("() => /width must be/.test(document.body.innerText)")
     assert page.words("fault") == "width must be from 1 to 128, got 1000."
     assert page.tab.locator("[data-ref=presets] input:checked").count() == 0
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_checked_box_looks_checked(trainer, open_train, theme):
+    page = open_train(f"__theme={theme}")
+    page.tab.get_by_text("More settings").click()
+    box = page.tab.locator("[name=blur_pools]")
+    box.scroll_into_view_if_needed()
+    empty = inside(box.screenshot())
+    box.check()
+    page.tab.mouse.move(0, 0)
+    page.tab.wait_for_timeout(500)  # some browsers fade it in
+    assert np.abs(inside(box.screenshot()) - empty).mean() > 50  # of 255
+    page.tab.wait_for_function(
+        "() => document.querySelector('[data-ref=command]').textContent.includes('--blur-pools')"
+    )
+
+
+def inside(png: bytes) -> np.ndarray:
+    """Colours of a picture without its frame."""
+    picture = Image.open(BytesIO(png)).convert("RGB")
+    return np.asarray(picture, dtype=float)[4:-4, 4:-4]
 
 
 @pytest.mark.browser
