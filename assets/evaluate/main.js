@@ -83,10 +83,14 @@ async function open({ mayLook = true } = {}) {
   ui.result.setAttribute("aria-busy", "false");
   if (reply.error) return complain(reply.error);
   if (reply.result) return show(reply.result);
-  hideResult(`Nothing is known of ${rowOf(state.dataset)?.title ?? state.dataset} under this protocol yet: press Start.`);
+  const title = rowOf(state.dataset)?.title ?? state.dataset;
+  hideResult(`Nothing is known of ${title} under this protocol yet: press Start.`);
   const now = await call("get_progress");
   if (ticket !== latest) return;
-  if (now.state === "running") return follow(now);
+  if (now.state === "running") {
+    ui.headline.textContent = `Nothing is known of ${title} under this protocol yet: a quick look follows what is under way.`;
+    return follow(now);
+  }
   if (!mayLook) return;
   ui.headline.textContent = "Nothing is kept of this choice yet: taking a quick look at a part of the images…";
   const begun = await call("look_quickly", { dataset: state.dataset, protocol: state.protocol });
@@ -127,11 +131,13 @@ function show(result) {
     ui.matrices.replaceChildren(...shown.matrices.map(({ node }) => node));
   }
   ui.slider.max = shown.angles.length - 1;
+  setText(ui.commandWords, result.settings.quick ? "From a shell, for all images and angles:" : "From a shell, the same is:");
   ui.command.textContent = commandOf(result);
   drawAccuracy();
   mark(nearest(state.angle));
   evaluate.isReady = true;
   evaluate.result = result.id;
+  returnToPlace();
 }
 
 function subjectWords(result, models) {
@@ -151,7 +157,7 @@ function subjectWords(result, models) {
 
 function commandOf({ dataset, protocol, settings }) {
   const files = settings.checkpoints.map((file) => (file.startsWith("trained:") ? `CACHE_DIR/trained/${file.slice("trained:".length)}` : `checkpoints/${file}`)).join(" ");
-  return ["python -m sre evaluate", dataset, files, `--protocol ${protocol}`, settings.step_deg === 10 ? "" : `--step-deg ${settings.step_deg}`,
+  return ["python -m sre evaluate", dataset, files, `--protocol ${protocol}`, settings.quick || settings.step_deg === 10 ? "" : `--step-deg ${settings.step_deg}`,
     settings.average ? "--average-rotations 8" : "", settings.placings ? "--with-placings" : ""].filter(Boolean).join(" ");
 }
 
@@ -193,7 +199,7 @@ function mark(index) {
   if (!result.is_multi_label) {
     ui.changesTitle.textContent = `Which answers change from ${angles[0]}° to ${angle}°`;
     ui.changes.replaceChildren(...models.map((model, i) => changeList({
-      model, classes: result.classes, index, onChange: (cell) => listImages("change", i, cell),
+      model, number: i, classes: result.classes, index, onChange: (cell) => listImages("change", i, cell),
     })));
   }
   closeImages();
@@ -226,7 +232,28 @@ async function listImages(kind, model, { row, column: col, cell }) {
     words: found.total ? words : `No image is ${words}`,
   }));
   ui.images.hidden = false;
+  listed = { kind, model, row, column: col };
   ui.images.scrollIntoView({ block: "nearest" });
+}
+
+// the place that one leaves for the Lab, so that Back returns to it
+
+let listed = null; // the cell whose images are shown
+
+ui.images.addEventListener("click", ({ target }) => {
+  if (!target.closest("a")) return;
+  const place = { ...listed, result: shown.result.id, scroll: scrollY };
+  history.replaceState({ ...history.state, evaluatePlace: place }, "");
+});
+
+async function returnToPlace() {
+  const place = history.state?.evaluatePlace;
+  if (!place || place.result !== shown.result.id) return;
+  history.replaceState({ ...history.state, evaluatePlace: undefined }, "");
+  const cell = place.kind === "confusion" ? shown.matrices[place.model]?.cells[place.row]?.[place.column]
+    : ui.changes.querySelector(`[data-change="${place.model}-${place.row}-${place.column}"]`);
+  if (cell) await listImages(place.kind, place.model, { row: place.row, column: place.column, cell });
+  scrollTo({ top: place.scroll });
 }
 
 // the evaluation under way
@@ -268,7 +295,7 @@ async function follow(begun) {
   const isMine = dataset === state.dataset && protocol === state.protocol;
   if (now.state === "done" && isMine) open({ mayLook: false });
   else if (now.state === "done") {
-    notice(`The evaluation of ${rowOf(dataset)?.title ?? dataset} (${protocol}) is done`);
+    if (!now.settings.quick) notice(`The evaluation of ${rowOf(dataset)?.title ?? dataset} (${protocol}) is done`);
     if (!isShown()) open(); // now the quick look that had to wait
   } else if (!isShown()) hideResult("Nothing to show of this choice yet: press Start.");
 }

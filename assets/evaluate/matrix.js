@@ -43,10 +43,10 @@ function confusionMatrix({ model, classes, onCell }) {
 }
 
 /** The most frequent changes of the answer from the first angle to this one. */
-function changeList({ model, classes, index, onChange }) {
+function changeList({ model, number, classes, index, onChange }) {
   const found = model.changes[index].slice(0, 6);
   const items = found.map(([row, col, n]) => {
-    const button = make("button", { type: "button", class: "evaluate-change", "aria-pressed": "false" },
+    const button = make("button", { type: "button", class: "evaluate-change", "aria-pressed": "false", "data-change": `${number}-${row}-${col}` },
       make("span", { text: `${shortName(classes[row])} → ${shortName(classes[col])}` }), make("span", { text: n }));
     button.addEventListener("click", () => onChange({ row, column: col, cell: button }));
     return make("li", {}, button);

@@ -41,6 +41,7 @@ async function plotsAsPng(plots, { title, models, root }) {
     const copy = standalone(plot);
     copy.setAttribute("x", x);
     copy.setAttribute("y", y);
+    copy.setAttribute("overflow", "visible"); // the last label reaches a little over the edge
     svg.append(copy);
     if (isWide) x += sizes[i][0] + gap;
     else y += sizes[i][1] + gap;

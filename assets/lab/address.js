@@ -10,7 +10,7 @@ const STAGES = ["stem", "stage1", "stage2", "stage3", "stage4"];
 const CHANNEL_SLOTS = 9; // the mean and the eight strongest channels
 const STEP_DEG = 5;
 
-const wrapAngle = (angleDeg) => ((Math.round(angleDeg / STEP_DEG) * STEP_DEG) % 360 + 360) % 360;
+const wrapAngle = (angleDeg) => ((Math.round((angleDeg % 360) / STEP_DEG) * STEP_DEG) % 360 + 360) % 360;
 
 /** Read the address. What cannot be shown is named in `notices`, and the nearest sane value taken. */
 function readAddress(search, catalogue) {

@@ -46,7 +46,7 @@ function buildModelRow(row, keys, orbit, { entry, choose }) {
     keys.append(make("div", {}, lineKey(armOf(model)), make("b", { text: model.short }), brief));
     row.append(make("div", { class: "lab-model" }, canvas, make("div", {},
       make("h3", {}, lineKey(armOf(model)), model.title),
-      make("p", { class: "lab-answer" }, swatch, answer), verdict, networkPicker(entry, bundle.networks, column, choose))));
+      make("p", { class: "lab-answer" }, swatch, answer), verdict), networkPicker(entry, bundle.networks, column, choose)));
     return { model, swatch, answer, verdict, brief, context: canvas.getContext("2d"), said: null };
   });
   return ({ index }) => {
@@ -74,6 +74,7 @@ function networkPicker(entry, names, column, choose) {
   const select = make("select", { class: "lab-choose", "aria-label": `Network of column ${column + 1}` },
     ...entry.networks.map(({ name, title }) => make("option", { value: name, text: title })));
   select.value = names[column];
+  select.title = select.selectedOptions[0]?.text ?? "";
   select.addEventListener("change", () => choose(column, select.value));
   return select;
 }

@@ -196,7 +196,7 @@ function errorPlot({ bundle, width }) {
     });
   });
   plot.append(text((PLOT_LEFT + right) / 2, bottom + 36, "stage", { class: "lab-axis", "text-anchor": "middle" }));
-  const hasRoom = group > 110;
+  const hasRoom = group > 146; // three numbers side by side
 
   return {
     node: make("div", {}, legend(models, make("span", {}, make("i", { class: "lab-swatch is-floor" }), bandName)), plot),

@@ -134,7 +134,11 @@ function connectForm(form, { catalogue, asked, onStart }) {
 
   ui.form.addEventListener("input", ({ target }) => {
     if (target.name === "preset") return;
-    if (target.name !== "dataset") for (const input of ui.presets.querySelectorAll("input")) input.checked = false;
+    ui.errors.replaceChildren(); // what was wrong with the settings of before
+    if (target.name !== "dataset") {
+      for (const input of ui.presets.querySelectorAll("input")) input.checked = false;
+      setText(ui.presetWords, "Settings of your own.");
+    }
     follow();
   });
   ui.form.addEventListener("submit", async (event) => {

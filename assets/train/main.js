@@ -23,7 +23,7 @@ function choose(name, { isNew = true } = {}) {
   const query = new URLSearchParams(location.search);
   if (name === null) query.delete("job");
   else query.set("job", name);
-  if (isNew) history.pushState(history.state, "", `${location.pathname}${query.size ? `?${query}` : ""}${location.hash}`);
+  history[isNew ? "pushState" : "replaceState"](history.state, "", `${location.pathname}${query.size ? `?${query}` : ""}${location.hash}`);
   return poll();
 }
 
@@ -35,10 +35,7 @@ async function poll() {
   let pause = IDLE_MS;
   if (found.error) {
     complain(found.error);
-    if (chosen !== null && shown === null) {
-      chosen = null;
-      pause = 0;
-    }
+    if (chosen !== null && shown === null) return choose(null, { isNew: false });
   } else {
     show(found);
     if (found.jobs.some(({ state }) => state === "running" || state === "queued")) pause = FOLLOW_MS;

@@ -14,6 +14,14 @@ function runState(job) {
   return STATES[job.state] ?? job.state;
 }
 
+/** In the list, where runs of one network stand side by side: how far, which seed, how long a training. */
+function runWords(job) {
+  const { seed, epochs } = job.settings;
+  return Number.isInteger(seed) ? `${runState(job)} · seed ${seed}, up to ${countOf(epochs, "epoch")}` : runState(job);
+}
+
+const countOf = (n, thing) => `${n} ${thing}${n === 1 ? "" : "s"}`;
+
 /** The sentence at the top: what is happening, or what came of it. */
 function runHeadline(job, history) {
   const { status } = job;
@@ -29,7 +37,7 @@ function runHeadline(job, history) {
   if (job.state === "interrupted") return `It broke off${last ? ` after epoch ${last.epoch}` : ""}.${soFar}`;
   if (status.phase === "loading") return "Loading the data…";
   if (status.phase.startsWith("testing")) return `Training is over; now it is tested.${soFar}`;
-  return last ? `Epoch ${Math.max(status.epoch, last.epoch)} of ${status.epochs}.${soFar}` : `The first of ${status.epochs} epochs…`;
+  return last ? `Epoch ${Math.max(status.epoch, last.epoch)} of ${status.epochs}.${soFar}` : `The first of ${countOf(status.epochs, "epoch")}…`;
 }
 
 function progressOf({ state, status }) {
@@ -40,7 +48,7 @@ function progressOf({ state, status }) {
   if (!status.epochs || status.phase === "loading") return { share: 0, words: "loading the data" };
   const share = status.steps ? (status.epoch - 1 + status.step / status.steps) / status.epochs : 0;
   const left = status.left_s === null ? "" : `, about ${duration(status.left_s)} left`;
-  return { share, words: status.steps ? `epoch ${status.epoch} of ${status.epochs}, step ${status.step} of ${status.steps}${left}` : `${status.epochs} epochs planned${left}` };
+  return { share, words: status.steps ? `epoch ${status.epoch} of ${status.epochs}, step ${status.step} of ${status.steps}${left}` : `${countOf(status.epochs, "epoch")} planned${left}` };
 }
 
 function runNotes(job, history) {
@@ -49,7 +57,7 @@ function runNotes(job, history) {
   for (const { epoch, batch_size: size } of history.halved) notes.push(`Memory ran out in epoch ${epoch}: batches of ${size} images from there.`);
   if (history.resumed) notes.push(`Resumed ${history.resumed === 1 ? "once" : `${history.resumed} times`}; the epoch under way was begun anew.`);
   if (job.settings.minutes && history.planned && history.planned.epochs < job.settings.epochs) {
-    notes.push(`${history.planned.epochs} of ${job.settings.epochs} epochs are planned, which is what ${job.settings.minutes} min are likely to be good for.`);
+    notes.push(`${history.planned.epochs} of ${countOf(job.settings.epochs, "epoch")} ${history.planned.epochs === 1 ? "is" : "are"} planned, which is what ${job.settings.minutes} min are likely to be good for.`);
   }
   return notes;
 }
@@ -93,6 +101,6 @@ function listRuns(jobs, { form, chosen, choose }) {
   const focused = document.activeElement?.dataset?.job;
   ui.runs.replaceChildren(...jobs.map((job) => make("li", {}, make("button", {
     type: "button", class: "train-pick", "data-job": job.name, "aria-current": job.name === chosen ? "true" : null, onclick: () => choose(job.name),
-  }, make("b", { text: runTitle(job, form) }), make("span", { class: "lab-small", text: runState(job) })))));
+  }, make("b", { text: runTitle(job, form) }), make("span", { class: "lab-small", text: runWords(job) })))));
   if (focused) ui.runs.querySelector(`[data-job="${CSS.escape(focused)}"]`)?.focus();
 }

@@ -21,7 +21,7 @@ from sre.protocols import PROTOCOLS
 from sre.resnet import STAGES
 from sre.studies.orbit import ModelView, OrbitView, StageView, tell_apart
 
-VERSION = 3
+VERSION = 4
 LIMIT_BYTES, SPARE_BYTES = 400_000, 1_000  # of the bundle; for the sample's name, put in later
 # Of AVIF: each try takes 0.2 s, so that the one that most bundles fit with comes first. Then better
 # ones, each 1.35 times as large or more, while there is room; or worse ones, until it fits.

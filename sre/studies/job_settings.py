@@ -66,7 +66,7 @@ class JobSettings:
         if len(sizes) != 4 or any(k % 2 == 0 or not 1 <= k <= 15 for k in sizes):
             raise SettingError(
                 "kernel sizes must be four odd numbers from 1 to 15, got "
-                f"{','.join(map(str, sizes))}; try 9,9,5,5"
+                f"{','.join(map(str, sizes)) or 'nothing'}; try 9,9,5,5"
             )
 
     @classmethod
@@ -141,7 +141,8 @@ def _read(value: object, name: str, kind: type) -> Any:
     given = float(value) if kind is float and type(value) is int and abs(value) < 2**53 else value
     if type(given) is not kind or (kind is float and not math.isfinite(given)):  # type: ignore[arg-type]
         what = {int: "a whole number", float: "a number", bool: "yes or no", str: "a text"}[kind]
-        raise SettingError(f"{name} must be {what}, got {str(value)[:40]!r}")
+        said = "nothing" if value is None else repr(str(value)[:40])
+        raise SettingError(f"{name} must be {what}, got {said}")
     if kind is str and len(str(given)) > 100:
         raise SettingError(f"{name} must be a text of at most 100 characters")
     return given

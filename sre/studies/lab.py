@@ -152,7 +152,7 @@ class Lab:
             while len(self._uploads) > MOST_UPLOADS:
                 self._uploads.popitem(last=False)
         shown = "".join(c for c in str(name) if c.isprintable())[:80]
-        note = f"Cropped to its central square and reduced to {SIZE_PX} px."
+        note = f"Cropped to its central square and brought to {SIZE_PX} px."
         return {"token": token, "name": shown, "note": note}
 
     def orbit(

@@ -52,6 +52,12 @@ class ModelView:
         return int(differs.reshape(len(differs), -1).any(1).sum())
 
     @property
+    def switches(self) -> int:
+        """How often the prediction changes from one angle to the next, around the full circle."""
+        differs = self.predictions != np.roll(self.predictions, 1, axis=0)
+        return int(differs.reshape(len(differs), -1).any(1).sum())
+
+    @property
     def consistency(self) -> float:
         """Share of angles, 0 included, with the same prediction as upright."""
         return 1 - self.changes / len(self.predictions)
@@ -78,13 +84,13 @@ class OrbitView:
         """Say in words what is to be seen, whoever comes off better."""
         names = tell_apart([m.card for m in self.models], short_name)
         parts = [
-            f"{name} changes its mind {times(m.changes)}"
-            if m.changes
+            f"{name} changes its mind {times(m.switches)}"
+            if m.switches
             else f"{name} never changes its mind"
             for name, m in zip(names, self.models, strict=True)
         ]
         said = f"Over the full turn {join(parts)}."
-        if len(parts) > 1 and not any(m.changes for m in self.models):
+        if len(parts) > 1 and not any(m.switches for m in self.models):
             said = "Over the full turn no network changes its mind."
         if not isinstance(self.label, int):
             return said

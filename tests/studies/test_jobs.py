@@ -113,7 +113,7 @@ def test_settings_there_and_back():
         ({"learning_rate": 2}, "learning_rate must be above 0 and at most 1, got 2"),
         ({"learning_rate": float("nan")}, "learning_rate must be a number, got 'nan'"),
         ({"rotate": 1}, "rotate must be yes or no, got '1'"),
-        ({"blur_pools": None}, "blur_pools must be yes or no, got 'None'"),
+        ({"blur_pools": None}, "blur_pools must be yes or no, got nothing"),
         ({"protocol": "mine"}, "unknown protocol 'mine'"),
         ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
         ({"minutes": 0}, "minutes must be from 0.1 to 1440, or left empty for no limit; got 0"),
@@ -121,7 +121,9 @@ def test_settings_there_and_back():
         ({"kernel_sizes": [9, 9, 5]}, "four odd numbers from 1 to 15, got 9,9,5; try 9,9,5,5"),
         ({"kernel_sizes": [8, 9, 5, 5]}, "four odd numbers from 1 to 15, got 8,9,5,5"),
         ({"kernel_sizes": "9,9,5,5"}, "kernel sizes must be four odd numbers; try 9,9,5,5"),
-        ({"kernel_sizes": [None] * 4}, "a kernel size must be a whole number, got 'None'"),
+        ({"kernel_sizes": [None] * 4}, "a kernel size must be a whole number, got nothing"),
+        ({"kernel_sizes": []}, "four odd numbers from 1 to 15, got nothing; try 9,9,5,5"),
+        ({"width": None}, "width must be a whole number, got nothing"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_asked_is_one_sentence(change, message):

@@ -443,7 +443,7 @@ def test_random_samples_do_not_wait_for_the_networks(lab):
 def test_an_upload_is_turned_and_marked(lab):
     taken = lab.upload(png(), "holiday.png", "digits")
     assert taken["name"] == "holiday.png"
-    assert taken["note"] == "Cropped to its central square and reduced to 28 px."
+    assert taken["note"] == "Cropped to its central square and brought to 28 px."
     found = ask(lab, sample=None, upload=taken["token"])
     assert found["sample"] == {
         "source": "upload",

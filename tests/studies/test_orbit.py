@@ -360,8 +360,8 @@ HALF = [3, 4] * 36
         (
             3,
             {"SRE": RIGHT, "CNN": HALF, "rotation": ONCE},
-            "Over the full turn SRE never changes its mind, the CNN changes its mind 36 times "
-            "and the rotation-trained CNN changes its mind 1 time. Right answers: SRE at 100 %, "
+            "Over the full turn SRE never changes its mind, the CNN changes its mind 72 times "
+            "and the rotation-trained CNN changes its mind 2 times. Right answers: SRE at 100 %, "
             "the CNN at 50 % and the rotation-trained CNN at 99 % of the angles.",
         ),
         (
@@ -373,7 +373,7 @@ HALF = [3, 4] * 36
         (
             0,
             {"SRE": RIGHT, "CNN": HALF},
-            "Over the full turn SRE never changes its mind and the CNN changes its mind 36 "
+            "Over the full turn SRE never changes its mind and the CNN changes its mind 72 "
             "times. None is right at any angle.",
         ),
         (
@@ -390,8 +390,8 @@ HALF = [3, 4] * 36
         ),
         (3, {"CNN": WRONG}, "Over the full turn the CNN never changes its mind. It is not right "
          "at any angle."),
-        (None, {"SRE": HALF}, "Over the full turn SRE changes its mind 36 times."),
-        ((0, 1), {"CNN": ONCE}, "Over the full turn the CNN changes its mind 1 time."),
+        (None, {"SRE": [3] * 36 + [4] * 36}, "Over the full turn SRE changes its mind 2 times."),
+        ((0, 1), {"CNN": ONCE}, "Over the full turn the CNN changes its mind 2 times."),
     ],
     ids=["n times", "all right", "none right", "SRE wrong", "one", "one wrong", "no label", "many"],
 )  # fmt: skip
@@ -404,6 +404,13 @@ def test_changes_are_counted_against_the_upright_answer():
     assert (view.changes, view.consistency) == (3, 0.4)
     multi = np.array([[1, 0], [1, 1], [1, 0], [0, 1]])
     assert replace(view, predictions=multi).changes == 2
+
+
+def test_switches_are_counted_around_the_circle():
+    view = network_view("CNN", [1, 2, 2, 1, 3])
+    assert view.switches == 4
+    multi = np.array([[1, 0], [1, 1], [1, 0], [1, 0]])
+    assert replace(view, predictions=multi).switches == 2
 
 
 def test_words():
