@@ -21,6 +21,7 @@ class Arm:
     width: int
     kernel_sizes: tuple[int, ...]
     blur_pools: bool = False
+    side_px: int | None = None  # of its images; None: as the sweep has it
     averages: str = ""  # the arm whose answers it averages; empty: it is trained by itself
     turns: int = 1  # over how many angles
 
@@ -82,6 +83,8 @@ class Sweep:
         if arm.averages:
             return self.run_of(dataset, self.arm(arm.averages), seed)
         config = replace(self.configs[dataset], rotate=arm.rotate, seed=seed)
+        if arm.side_px is not None:
+            config = replace(config, side_px=arm.side_px)
         return SweepRun(
             dataset, arm.name, arm.model, arm.width, arm.kernel_sizes, config, arm.blur_pools
         )

@@ -24,7 +24,7 @@ _SETTINGS: dict[str, Any] = {
     f.name: type(f.default) for f in fields(TrainConfig) if f.name not in ("seed", "rotate")
 }
 _TOP = ("seeds", "width", "train", "datasets", "arms")
-_TRAINED = ("name", "title", "model", "rotate", "width", "kernel_sizes", "blur_pools")
+_TRAINED = ("name", "title", "model", "rotate", "width", "kernel_sizes", "blur_pools", "side_px")
 _AVERAGED = ("name", "title", "averages", "turns")
 _KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 T = TypeVar("T", int, float, str, bool)
@@ -125,6 +125,7 @@ def _arms(raw: object, width: int) -> Iterator[Arm]:
             _value(table.get("width", width), int, f"{where}: width"),
             tuple(_list(sizes, int, f"{where}: kernel_sizes")),
             _value(table.get("blur_pools", False), bool, f"{where}: blur_pools"),
+            _value(table["side_px"], int, f"{where}: side_px") if "side_px" in table else None,
         )
 
 
@@ -153,6 +154,9 @@ def _check_network(arm: Arm, datasets: list[str]) -> None:
             f"arm {arm.name}: {model.name} labels pixels or takes volumes; choose from "
             f"{', '.join(CLASSIFIERS)}"
         )
+    if arm.side_px is not None:
+        with _at(f"arm {arm.name}"):
+            TrainConfig(side_px=arm.side_px)
     for channels in {find_dataset(name).channels for name in datasets}:
         with _at(f"arm {arm.name}"), torch.device("meta"):  # which takes no memory
             build_model(

@@ -117,6 +117,14 @@ def test_an_arm_may_blur_its_pools(file):
     assert run.fingerprint("") != plain.fingerprint("")
 
 
+def test_an_arm_may_have_a_side_of_its_own(file):
+    plain = read_sweep(file).runs()[2]
+    file.write_text(FILE.replace("kernel_sizes", "side_px = 42\nkernel_sizes"))
+    run = read_sweep(file).runs()[2]
+    assert run == replace(plain, config=replace(plain.config, side_px=42))
+    assert run.command.endswith("--side-px 42 --seed 2")
+
+
 def test_an_averaging_arm_is_evaluated_from_the_run_of_another(file):
     sweep = read_sweep(file)
     assert sweep.run_of("breastmnist", sweep.arm("averaged"), 2) == sweep.runs()[3]
@@ -149,6 +157,7 @@ def test_the_sweep_of_the_project_can_be_read():
         ("[1, 2]", str(list(range(9999))), "a sweep has at most 10000 runs, got 29997; make it"),
         ("width = 1", "width = 999", "arm sre: cannot build sre_resnet18 with 1 channels"),
         ("[5, 5, 3, 3]", "[4]", "arm sre: kernel sizes must be four odd numbers from 1 to 15"),
+        ("kernel_sizes = [5, 5, 3, 3]", "side_px = 9", "arm sre: side_px must be from 24 to 224"),
         ("kernel_sizes = [5, 5, 3, 3]", "blur_pools = 1", "arm sre: blur_pools must be true"),
         ("[5, 5, 3, 3]", "[true]", "arm sre: kernel_sizes must be a whole number, got True"),
         ('"sre_resnet18"', '"sre_resnet81"', "arm sre: unknown model 'sre_resnet81'; did you mean"),
