@@ -150,6 +150,9 @@ def test_a_cell_lists_its_images_which_open_in_the_lab_and_back_leads_here(opens
     page.tab.locator(".evaluate-images .lab-thumb").first.wait_for()
     link = page.tab.locator(".evaluate-images .lab-thumb").first
     sample = link.inner_text()
+    link.scroll_into_view_if_needed()
+    before = page.get("scrollY")
+    assert before > 0
     link.click()
     page.tab.wait_for_function("() => window.sreLab && sreLab.isReady")
     assert page.get("sreLab.angle") == 120
@@ -158,6 +161,10 @@ def test_a_cell_lists_its_images_which_open_in_the_lab_and_back_leads_here(opens
     page.tab.go_back()
     page.wait_shown()
     assert page.words("angleText") == "120°"
+    # Where one was: the same cell, its images, and the place on the page.
+    page.tab.locator(".evaluate-images .lab-thumb", has_text=sample).first.wait_for()
+    assert page.tab.locator(".evaluate-cell[aria-pressed=true]").count() == 1
+    page.wait(f"Math.abs(scrollY - {before}) < 40")
 
 
 @pytest.mark.browser

@@ -517,6 +517,7 @@ def test_link_restores_the_state(new_page):
         ("angle=37", "37", 35),
         ("angle=-90", "-90", 270),
         ("angle=1e9999", "1e9999", 0),
+        ("angle=1e308", "1e308", 295),
         ("stage=stage9", "stage9", 0),
         ("channel=12", "12", 0),
         ("protocol=mine", "mine", 0),

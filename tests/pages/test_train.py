@@ -190,6 +190,8 @@ def test_failures_are_one_sentence(broken_off, open_train):
 def test_an_address_without_its_run_says_so(trainer, open_train):
     page = open_train("job=nonsense")
     assert page.words("errors").startswith("there is no run 'nonsense'; it may have been removed")
+    page.tab.wait_for_function("() => !location.search.includes('nonsense')")
+    assert page.words("errors")
 
 
 @pytest.mark.browser
