@@ -269,6 +269,7 @@ def arm_facts(sweep: Sweep, arm: Arm) -> dict[str, object]:
         "family": find_model(trained.model).family,
         "model": trained.model,
         "rotate": trained.rotate,
+        "side_px": trained.side_px,  # None: as the sweep has it
         "averages": arm.averages,
         "turns": arm.turns,
     }

@@ -21,6 +21,8 @@ ROLES = {
     "recipe-sre-augmented": "SRE by the recipe trained turned",
     "recipe-plain": "the CNN at the same rate",
     "recipe-augmented": "the CNN trained turned at the same rate",
+    "recipe-sre-enlarged": "SRE by the recipe on enlarged images",
+    "recipe-augmented-enlarged": "the CNN trained turned at the same rate on enlarged images",
 }
 
 
@@ -42,7 +44,7 @@ class Difference:
 class Comparison:
     """The results, asked by roles: "sre", "plain", "augmented", "averaged", "sre-augmented".
 
-    Those of the recipe have "recipe-" before them.
+    Those of the recipe have "recipe-" before them, those on larger images "-enlarged" behind.
     """
 
     def __init__(self, found: dict[str, Any]):
@@ -72,6 +74,8 @@ class Comparison:
 def _role(arm: dict[str, Any]) -> str:
     if arm["sweep"] != "accuracy":
         return f"{arm['sweep']}-{_role(arm | {'sweep': 'accuracy'})}"
+    if arm.get("side_px"):
+        return f"{_role(arm | {'side_px': None})}-enlarged"
     if arm["averages"]:
         return "averaged" if arm["family"] == "plain" and not arm["rotate"] else "other"
     if arm["rotate"]:
@@ -157,7 +161,13 @@ ASKED_OF_RECIPE = (
     ("And the CNN trained turned?", "recipe-sre", "recipe-augmented", "mean"),
     ("Where both are trained turned?", "recipe-sre-augmented", "recipe-augmented", "mean"),
     ("What does it cost at 0 degrees?", "recipe-sre", "recipe-plain", "upright"),
-)
+    ("Does it help SRE to enlarge the images?", "recipe-sre-enlarged", "recipe-sre", "mean"),
+    (
+        "Against the CNN trained turned on images as they are?",
+        "recipe-sre-enlarged", "recipe-augmented", "mean",
+    ),
+    ("And with both enlarged?", "recipe-sre-enlarged", "recipe-augmented-enlarged", "mean"),
+)  # fmt: skip
 
 
 def answers(comparison: Comparison) -> list[str]:

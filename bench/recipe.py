@@ -23,7 +23,7 @@ FILES = {
     "accuracy": ("sre", "gmr", "plain", "sre-rotated", "plain-rotated"),
     "recipe": (
         "sre-small", "sre-small-rotated", "sre-balanced", "sre-balanced-rotated", "plain-fast",
-        "plain-fast-rotated",
+        "plain-fast-rotated", "sre-fine", "plain-fine-rotated",
     ),
 }  # fmt: skip
 NEEDED = {"sre", "sre-small"}  # without which there is nothing to compare

@@ -15,8 +15,10 @@ ARMS = {
     "plain-averaged": ("CNN, averaged", "plain", False, "plain"),
     "sre-small": ("SRE, small", "sre", False, ""),
     "plain-fast": ("CNN, fast", "plain", False, ""),
+    "sre-fine": ("SRE, enlarged", "sre", False, ""),
 }
-SWEEPS = {"sre-small": "recipe", "plain-fast": "recipe"}
+SWEEPS = {"sre-small": "recipe", "plain-fast": "recipe", "sre-fine": "recipe"}
+SIDES = {"sre-fine": 42}
 MEMORY = {"peak_memory_mb": {"batch": 8, "sre": 100.0, "resnet18": 300.0, "twin": 200.0}}
 HEAVY = {"peak_memory_mb": {"batch": 8, "sre": 900.0, "resnet18": 300.0, "twin": 200.0}}
 
@@ -49,7 +51,8 @@ def made(*pairs: dict[str, Any], far: float = 0.8, sre: int = 25) -> dict[str, A
     arms = {name: arm(sre if "sre" in name else 100, far) for name in ARMS}
     return {
         "arms": {
-            name: dict(zip(told, facts, strict=True)) | {"sweep": SWEEPS.get(name, "accuracy")}
+            name: dict(zip(told, facts, strict=True))
+            | {"sweep": SWEEPS.get(name, "accuracy"), "side_px": SIDES.get(name)}
             for name, facts in ARMS.items()
         },
         "datasets": {"digits": {"images": 400, "arms": arms, "pairs": list(pairs)}},
@@ -168,7 +171,11 @@ def test_the_recipe_has_a_table_and_words_of_its_own():
         "arms": {"sre": "SRE", "sre-small": "SRE, small"},
         "datasets": {"digits": {"sre": validation, "sre-small": validation}},
     }
-    tested = made(pair("sre", "sre-small", 0.0, -0.05), pair("plain-fast", "sre-small", 0.0, 0.03))
+    tested = made(
+        pair("sre", "sre-small", 0.0, -0.05),
+        pair("plain-fast", "sre-small", 0.0, 0.03),
+        pair("sre-small", "sre-fine", 0.0, -0.07),
+    )
     text = recipe(chosen, tested)
     assert "surely ahead on 1 of 1: `digits` +5.0 (+4.0 to +6.0)" in text
     assert (
@@ -176,6 +183,10 @@ def test_the_recipe_has_a_table_and_words_of_its_own():
         in text
     )
     assert "surely behind on 1 of 1: `digits` -3.0 (-4.0 to -2.0)" in text
+    assert (
+        "SRE by the recipe on enlarged images less SRE by the recipe, mean over all angles, in "
+        "points: surely ahead on 1 of 1: `digits` +7.0"
+    ) in text
     assert "| `digits` | CNN, fast | 3 |" in text
     assert "CNN, fast" not in results(tested)
     assert "On the test images" not in recipe(chosen)
