@@ -103,12 +103,14 @@ LEVERS = {
     "bands-split": Lever("a weight for every distance", network=split_bands),
     "mask-stages": Lever("every stage masked to the disc", network=mask_stages),
     "blur-pools": Lever("anti-aliased pools", arm=lambda a: replace(a, blur_pools=True)),
-    "side-42": Lever("images of 42 px", config=lambda c: replace(c, side_px=42)),
     "width-28": Lever("width 28, as many multiply-adds", arm=lambda a: replace(a, width=28)),
     "kernels-3": Lever("kernels 3, 3, 3, 3", arm=lambda a: replace(a, kernel_sizes=(3, 3, 3, 3))),
     "kernels-7": Lever("kernels 7, 7, 5, 5", arm=lambda a: replace(a, kernel_sizes=(7, 7, 5, 5))),
     "epochs-2": Lever("twice the epochs", config=lambda c: replace(c, epochs=2 * c.epochs)),
 }
+
+# Levers that are arms of the sweep by themselves: their checkpoints are there.
+SWEPT = {"sre-fine": "images of 42 px"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -205,7 +207,7 @@ def collect(sweep: Sweep, folder: Path) -> dict[str, Any]:
     for dataset in SETS:
         of_set: dict[str, dict[str, Any]] = {}
         for seed in sweep.seeds:
-            for arm in (RECIPE, RIVAL):
+            for arm in (RECIPE, RIVAL, *SWEPT):
                 path = folder / sweep.run_of(dataset, sweep.arm(arm), seed).file_name
                 if path.is_file() and (card := load_card(path)).validation:
                     figures = {name: card.validation[name] for name in FIGURES}
@@ -216,7 +218,7 @@ def collect(sweep: Sweep, folder: Path) -> dict[str, Any]:
                 if path.is_file():
                     of_set.setdefault(name, {})[str(seed)] = json.loads(path.read_text("utf-8"))
         datasets[dataset] = of_set
-    titles = {name: lever.title for name, lever in LEVERS.items()}
+    titles = SWEPT | {name: lever.title for name, lever in LEVERS.items()}
     return {"recipe": RECIPE, "rival": RIVAL, "levers": titles, "datasets": datasets}
 
 

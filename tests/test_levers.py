@@ -80,7 +80,6 @@ def test_settings_that_levers_change(sweep):
     changed = {n: (lever.arm(arm), lever.config(config)) for n, lever in LEVERS.items()}
     assert changed["width-28"][0] == replace(arm, width=28)
     assert changed["kernels-7"][0].kernel_sizes == (7, 7, 5, 5)
-    assert changed["side-42"][1] == replace(config, side_px=42)
     assert changed["epochs-2"][1].epochs == 2 * config.epochs
     assert changed["blur-pools"] == (replace(arm, blur_pools=True), config)
 
@@ -102,18 +101,19 @@ def test_a_run_is_made_once(sweep, tmp_path):
 
 def test_what_is_there_is_collected(sweep, tmp_path):
     figures = dict.fromkeys(FIGURES, 0.5)
-    for arm in (RECIPE, RIVAL):
+    for arm in (RECIPE, RIVAL, "sre-fine"):
         run = sweep.run_of("digits", sweep.arm(arm), 2)
         card = {"validation": figures | {"images": 9}, "width": 1}
         write_checkpoint(tmp_path, **card).rename(tmp_path / run.file_name)
     (tmp_path / "levers").mkdir()
-    tried = tmp_path / "levers" / "digits-side-42-s2.json"
+    tried = tmp_path / "levers" / "digits-kernels-7-s2.json"
     tried.write_text(json.dumps(figures), encoding="utf-8")
     found = collect(sweep, tmp_path)
     assert set(found["datasets"]) == set(SETS)
     digits = found["datasets"]["digits"]
-    assert set(digits) == {RECIPE, RIVAL, "side-42"}
-    assert digits["side-42"] == {"2": figures}
+    assert set(digits) == {RECIPE, RIVAL, "sre-fine", "kernels-7"}
+    assert digits["kernels-7"] == {"2": figures}
+    assert set(found["levers"]) == {"sre-fine", *LEVERS}
     assert digits[RECIPE]["2"]["accuracy_mean"] == 0.5
     assert found["datasets"]["breastmnist"] == {}
 
