@@ -56,20 +56,34 @@ def recipe(found: dict[str, Any] | None, tested: dict[str, Any] | None = None) -
 def _words(datasets: dict[str, Any]) -> str:
     told = []
     for first, second, ours, theirs in PAIRS:
-        found = {
-            name: of_set[first]["accuracy_mean"] - of_set[second]["accuracy_mean"]
-            for name, of_set in datasets.items()
-            if {first, second} <= set(of_set)
-        }
+        found = _gaps(datasets, first, second, "accuracy_mean")
         if not found:
             continue
-        gaps = ", ".join(f"`{name}` {100 * gap:+z.1f}" for name, gap in found.items())
         told.append(
             f"Against {theirs}, {ours} is more accurate over all angles on "
             f"{sum(gap > 0 for gap in found.values())} of {len(found)} validation sets (points: "
-            f"{gaps})."
+            f"{_points(found)})."
+        )
+    if steadier := _gaps(datasets, "sre-fine", "sre-small", "consistency"):
+        least = min(datasets[name]["sre-fine"]["consistency"] for name in steadier)
+        told.append(
+            "On enlarged images its answers are more consistent on "
+            f"{sum(gap > 0 for gap in steadier.values())} of {len(steadier)} (points: "
+            f"{_points(steadier)}), at {percent(least)} % or more."
         )
     return "\n" + "\n".join(told) + "\n"
+
+
+def _gaps(datasets: dict[str, Any], first: str, second: str, figure: str) -> dict[str, float]:
+    return {
+        name: of_set[first][figure] - of_set[second][figure]
+        for name, of_set in datasets.items()
+        if {first, second} <= set(of_set)
+    }
+
+
+def _points(gaps: dict[str, float]) -> str:
+    return ", ".join(f"`{name}` {100 * gap:+z.1f}" for name, gap in gaps.items())
 
 
 def _tests(tested: dict[str, Any] | None) -> str:

@@ -32,6 +32,16 @@ def test_the_words_follow_the_figures(balanced, better, points):
     assert "| `digits` | SRE | 1 | 81.0 | 80.0 | 79.0 | 50.0 | 12,345 |" in text
 
 
+def test_enlarged_images_are_compared_in_accuracy_and_consistency():
+    told = found(0.8)
+    of_set = told["datasets"]["digits"]
+    of_set["sre-fine"] = arm(0.79) | {"consistency": 0.75}
+    told["arms"] = ARMS | {"sre-fine": "SRE, enlarged"}
+    text = recipe(told)
+    assert "SRE by the recipe on enlarged images is more accurate over all angles on 0 of 1" in text
+    assert "answers are more consistent on 1 of 1 (points: `digits` +25.0), at 75.0 % or" in text
+
+
 def test_without_runs_it_says_so():
     assert recipe(None) == recipe({"datasets": {}}) == NONE
 
