@@ -36,6 +36,7 @@ from sre.settings import TrainConfig
 from sre.studies.sweep import Arm, Sweep, SweepRun
 from sre.studies.sweep_file import read_sweep
 from sre.training import EpochDone, train
+from sre.whole import replacing
 
 SETS = ("breastmnist", "retinamnist", "digits", "pneumoniamnist")
 RECIPE, RIVAL = "sre-small", "plain-fast-rotated"
@@ -144,9 +145,8 @@ def run_once(path: Path, run: SweepRun, lever: Lever, data_dir: Path) -> None:
                 return
             parts = (load_split(run.dataset, name, data_dir=data_dir) for name in ("train", "val"))
             found = measure(run, lever, *parts)
-            partial = path.with_suffix(".partial")
-            partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-            partial.replace(path)
+            with replacing(path) as part:
+                part.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     except Timeout:
         return
     print(f"{path.stem}: mean {found['accuracy_mean']:.3f}, consistency {found['consistency']:.3f}")
@@ -197,7 +197,7 @@ def measure(run: SweepRun, lever: Lever, train_split: Split, val_split: Split) -
 
 
 def _as_kept(value: Tensor) -> Tensor:
-    # A checkpoint keeps numbers in half precision.
+    # As a checkpoint keeps weights; it spares the statistics of batch-norm, which are rounded here.
     return value.half().float() if value.is_floating_point() else value
 
 
