@@ -13,6 +13,8 @@ function duration(seconds) {
   return `${Math.round(seconds / 86400)} days`;
 }
 
+const countOf = (n, thing) => `${n} ${thing}${n === 1 ? "" : "s"}`;
+
 function connectForm(form, { catalogue, asked, onStart }) {
   const fields = ui.form.elements;
   let ticket = 0;
@@ -108,7 +110,7 @@ function connectForm(form, { catalogue, asked, onStart }) {
       return setText(ui.time, "unknown");
     }
     const beside = found.is_alone ? "" : ", measured beside a run";
-    setText(ui.time, `about ${duration(found.total_s)}, ${found.epochs} epoch${found.epochs === 1 ? "" : "s"}${beside}`);
+    setText(ui.time, `about ${duration(found.total_s)}, ${countOf(found.epochs, "epoch")}${beside}`);
   }
 
   function applyPreset(name) {

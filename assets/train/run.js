@@ -20,15 +20,13 @@ function runWords(job) {
   return Number.isInteger(seed) ? `${runState(job)} · seed ${seed}, up to ${countOf(epochs, "epoch")}` : runState(job);
 }
 
-const countOf = (n, thing) => `${n} ${thing}${n === 1 ? "" : "s"}`;
-
 /** The sentence at the top: what is happening, or what came of it. */
 function runHeadline(job, history) {
   const { status } = job;
   const last = history.epochs.at(-1);
   const best = history.epochs.filter((e) => e.is_best).at(-1);
   const soFar = best ? ` So far the best is epoch ${best.epoch}, with ${percent(best.upright)} of the validation images right upright and ${percent(best.turned)} turned.` : "";
-  if (job.state === "queued") return job.place === 1 ? "About to start: the worker is loading." : `Waiting: ${job.place - 1} run${job.place > 2 ? "s" : ""} before it.`;
+  if (job.state === "queued") return job.place === 1 ? "About to start: the worker is loading." : `Waiting: ${countOf(job.place - 1, "run")} before it.`;
   if (job.state === "done" && status.test) {
     const { accuracy_at_0: upright, accuracy_mean: turned } = status.test;
     return `Done: ${percent(upright)} of the test images right upright, ${percent(turned)} on average over all angles.`;

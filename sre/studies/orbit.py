@@ -48,13 +48,16 @@ class ModelView:
     @property
     def changes(self) -> int:
         """At how many angles the prediction is another than upright."""
-        differs = self.predictions != self.predictions[:1]
-        return int(differs.reshape(len(differs), -1).any(1).sum())
+        return self._unlike(self.predictions[:1])
 
     @property
     def switches(self) -> int:
         """How often the prediction changes from one angle to the next, around the full circle."""
-        differs = self.predictions != np.roll(self.predictions, 1, axis=0)
+        return self._unlike(np.roll(self.predictions, 1, axis=0))
+
+    def _unlike(self, others: np.ndarray) -> int:
+        # Of multi-label sets an answer is another if any of its labels is.
+        differs = self.predictions != others
         return int(differs.reshape(len(differs), -1).any(1).sum())
 
     @property
