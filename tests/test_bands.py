@@ -126,11 +126,12 @@ def test_the_rows_redraw_the_discs(kernel_size, circular):
     depthwise=st.booleans(),
     small_pixels=st.sampled_from([0, 64]),
     chunk_values=st.sampled_from([1, 2**17]),
+    many_weights=st.sampled_from([0, 2**18]),
     seed=st.integers(0, 2**16),
 )
 def test_equals_the_dense_convolution_in_values_and_gradients(
     kernel_size, height, width, batch, channels, out, circular, has_bias, dtype, depthwise,
-    small_pixels, chunk_values, seed,
+    small_pixels, chunk_values, many_weights, seed,
 ):  # fmt: skip
     torch.manual_seed(seed)
     settings = {"kernel_size": kernel_size, "circular": circular}
@@ -142,6 +143,7 @@ def test_equals_the_dense_convolution_in_values_and_gradients(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bands, "SMALL_PIXELS", small_pixels)
         patch.setattr(bands, "CHUNK_VALUES", chunk_values)
+        patch.setattr(bands, "MANY_WEIGHTS", many_weights)
         patch.setattr(bands, "_convolves_depthwise", lambda x: depthwise)
         got = band_conv(x, weight, bias, **settings)
         with torch.no_grad():
