@@ -265,7 +265,7 @@ def _depthwise_kernels(
     for band in range(index.max() + 1):
         reach = int(np.abs(np.argwhere(index == band) - half).max())
         near = (slice(half - reach, half + reach + 1),) * dims
-        mask = _constant(index[near] == band, dtype, device)
+        mask = constant(index[near] == band, dtype, device)
         kernels.append(mask.repeat(channels, 1, *(1,) * dims))
     return tuple(kernels)
 
@@ -329,11 +329,15 @@ def _small_matrix(
     near = ((step >= 0) & (step < kernel_size)).all(0)
     band = np.where(near, index[tuple(step.clip(0, kernel_size - 1))], -1)
     matrix = np.stack([band == each for each in range(index.max() + 1)], axis=1)
-    return _constant(matrix.reshape(-1, math.prod(space)), dtype, device)
+    return constant(matrix.reshape(-1, math.prod(space)), dtype, device)
 
 
-def _constant(values: np.ndarray, dtype: torch.dtype, device: torch.device) -> Tensor:
-    # A tensor made under inference_mode could not be saved for a backward pass later on.
+def constant(values: np.ndarray, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Make a tensor that may be kept: under inference_mode too, one that a backward pass can save.
+
+    >>> constant(np.eye(2), torch.float32, torch.device("cpu")).is_inference()
+    False
+    """
     with torch.inference_mode(False):
         return torch.tensor(values, dtype=dtype, device=device)
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.utils import _ntuple
 
 from sre.bands import CONVOLUTIONS, band_conv, band_index, can_sum, traceable_band_conv
+from sre.spectra import prefers_spectra, spectral_conv
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 # Measured: for fewer channels the dense kernel is as fast. From 3 x 3 on the band sums win.
@@ -165,9 +166,10 @@ class RadialConv(nn.Module):
         return tuple(d * (k // 2) for d, k in zip(self.dilation, self.kernel_size, strict=True))
 
     def takes_band_sums(self, x: Tensor) -> bool:
-        """Tell whether this input is convolved by sums over bands, or with the dense kernel.
+        """Tell whether this input is convolved band by band, or with the dense kernel.
 
-        On a CPU, in full precision, from 3 x 3 and 8 channels on: measured, bench/scaling.py. On
+        On a CPU, in full precision, from 3 x 3 and 8 channels on: measured, bench/scaling.py; by
+        sums over bands or products of their spectra, whichever ``sre.spectra`` counts less for. On
         a GPU where the kernels in Triton, timed against cuDNN when such an input first comes, win.
         """
         if self.dense or not self._can_sum(x):
@@ -231,12 +233,14 @@ class RadialConv(nn.Module):
             return traceable_band_conv(x, self.banded, self.bias, self.masks, self.circular)
         bias: Tensor | None = self.bias
         weight, convolve = self.banded, band_conv
+        size, side = (len(x), *x.shape[2:], x.shape[1]), self.kernel_size[0]
         if x.device.type == "cuda":
             dtype, convolve = _dtype_on_gpu(x), _fused_bands().fused_band_conv
             x, weight = x.to(dtype), weight.to(dtype)
             bias = None if bias is None else bias.to(dtype)
-        x = x.movedim(1, -1).contiguous()
-        y = convolve(x, weight, bias, self.kernel_size[0], self.circular)
+        elif prefers_spectra(size, self.out_channels, side, self.circular):
+            convolve = spectral_conv
+        y = convolve(x.movedim(1, -1).contiguous(), weight, bias, side, self.circular)
         return y.movedim(-1, 1)
 
     def extra_repr(self) -> str:
@@ -270,9 +274,9 @@ class SREConv2d(RadialConv):
 
     Commutes with the eight symmetries of the pixel grid, exactly where the sampling is symmetric,
     ``(h + 2 * padding - dilation * (kernel_size - 1) - 1) % stride == 0`` and likewise for w;
-    approximately with the angles in between. Computes by sums over bands where these are exact and
-    faster (see ``sre.bands`` and ``sre.triton_bands``), and can then be differentiated once;
-    ``dense=True`` always takes the dense kernel.
+    approximately with the angles in between. Computes by sums over bands or by products of spectra
+    where these are exact and faster (see ``sre.bands``, ``sre.spectra`` and ``sre.triton_bands``),
+    and can then be differentiated once; ``dense=True`` always takes the dense kernel.
 
     Shape: (B, in_channels, h, w) -> (B, out_channels, h', w'), as nn.Conv2d
     Attributes: weight (out_channels, in_channels / groups, bands); kernel, the dense one

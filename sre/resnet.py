@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from sre.layers import RadialConv
 
-# Where nothing is learned, at most so many numbers of the widest maps pass at once, 3 MB: what one
-# layer leaves is then still near the processor for the next. Measured at widths 16 and 64.
-PASS_VALUES = 3 * 2**18
+# Where nothing is learned, so many images pass at once, and 10 MB of the widest maps, at most: then
+# what one layer leaves is still near the processor for the next. Measured at widths 16 and 64.
+PASS_IMAGES, PASS_VALUES = 64, 5 * 2**19
 # glibc gives memory back to the system as soon as twice the largest block that it ever saw returned
 # is free, and gets it anew, page by page, for the next layer: a tenth of a pass. So it is shown one
 # of nearly 32 MB, the largest that counts; nothing is written to it, and it takes microseconds.
@@ -241,7 +241,8 @@ class ResNet(nn.Module):
     def forward(self, x: Float[Tensor, "B C *space"]) -> Float[Tensor, "B K"]:
         if self._passes_in_parts(x):
             torch.empty(_LARGE_BLOCK_BYTES, dtype=torch.uint8)
-            images = max(1, PASS_VALUES // max(1, self.width * math.prod(x.shape[2:])))
+            images = PASS_VALUES // max(1, self.width * math.prod(x.shape[2:]))
+            images = min(PASS_IMAGES, max(1, images))
             if len(x) > images:
                 parts = x.tensor_split(-(-len(x) // images))  # even ones: small ones cost the most
                 return torch.cat([self._logits(part) for part in parts])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from sre.models import CLASSIFIERS, build_model
-from sre.resnet import PASS_VALUES, STAGES, HalvingPool, ResNet
+from sre.resnet import PASS_IMAGES, PASS_VALUES, STAGES, HalvingPool, ResNet
 from sre.symmetry import GRID_ACTIONS, GridAction, equivariance_error
 
 QUICK_SIDES = (*range(24, 65), *range(73, 225, 18), 223, 224)
@@ -170,9 +170,10 @@ def test_images_of_a_batch_do_not_mix(name):
     torch.testing.assert_close(model(images), alone, rtol=1e-10, atol=1e-10)
 
 
-def test_many_images_pass_in_parts_with_the_same_logits():
-    model = network("sre_resnet18")
-    images = torch.randn(2 * (PASS_VALUES // (model.width * 24**2)) + 1, 2, 24, 24)
+@pytest.mark.parametrize("values", [PASS_VALUES, 7 * 4 * 24**2, 1])
+def test_many_images_pass_in_parts_with_the_same_logits(values, monkeypatch):
+    monkeypatch.setattr("sre.resnet.PASS_VALUES", values)
+    model, images = network("sre_resnet18"), torch.randn(2 * PASS_IMAGES + 1, 2, 24, 24)
     at_once = model.forward_head(model.forward_features(images)["stage4"])
     with torch.inference_mode():
         torch.testing.assert_close(model(images), at_once, rtol=1e-4, atol=1e-4)
