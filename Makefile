@@ -50,6 +50,7 @@ bench: $(DEV) browser ## measure speed and memory anew, into bench/results/
 	$(PY) -m bench.forward
 	$(PY) -m bench.train_step
 	$(PY) -m bench.scaling
+	$(PY) -m bench.ways
 	$(PY) -m bench.family
 	$(PY) -m bench.plots
 

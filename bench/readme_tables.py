@@ -221,6 +221,32 @@ def scaling() -> str:
     return f"{body}\n{_machine(found, 'scaling')}"
 
 
+def ways() -> str:
+    """Whether layers choose the quicker of the two fast ways."""
+    found = _results("ways")
+    if found is None:
+        return "Not measured yet; `make bench` does.\n"
+    rows = []
+    for task, choice in found["choice"].items():
+        costs = (f"{100 * (choice[f'{name}over_best'] - 1):.0f} %" for name in _CHOICES)
+        ratios = [(row[task]["ratio"]["median"], row) for row in found["rows"]]
+        ends = [_layer(*pick(ratios, key=lambda pair: pair[0])) for pick in (max, min)]
+        rows.append([task.capitalize(), f"{choice['right']} of {choice['layers']}", *costs, *ends])
+    header = "Task | The quicker chosen | The choice costs | Sums alone would | Spectra alone would"
+    body = table(
+        f"{header} | Spectra at their best, over sums | At their worst", rows, right={1, 2, 3, 4}
+    )
+    return f"{body}\n{_machine(found, 'ways')}"
+
+
+_CHOICES = ("", "bands_", "spectra_")
+
+
+def _layer(ratio: float, row: dict) -> str:
+    shape = f"{row['channels']} to {row['out_channels']} channels, {row['side']} px"
+    return f"{ratio:.1f} x ({shape}, kernel side {row['kernel']}, batch {row['batch']})"
+
+
 SIZES = {
     "kernel": "kernel side", "side": "image side", "width": "channels", "batch": "batch",
     "solid_kernel": "kernel side, volumes", "solid_side": "side of volumes",
@@ -317,6 +343,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "training": training,
     "networks": networks,
     "scaling": scaling,
+    "ways": ways,
     "family": family,
 }
 
