@@ -1,6 +1,8 @@
 // The Evaluate page: one choice, one result on show, and one evaluation at a time on the server.
 
 const POLL_EVERY_MS = 400;
+// Of the form, what is no part of a link: a reload and another data set leave it as it was.
+const left = new Set(recall("evaluate")?.left ?? []); // networks that are not to take part
 
 let choices = null;
 let state = { dataset: "", protocol: "disc", angle: 0 };
@@ -48,6 +50,17 @@ function fillChoices() {
   segments(ui.protocol, "evaluate-protocol", choices.protocols.map(({ name, description }) => ({ value: name, text: name, title: description })),
     (protocol) => choose({ protocol }));
   ui.step.replaceChildren(...choices.steps_deg.map((step) => make("option", { value: step, text: `${360 / step}, every ${step}°` })));
+  const kept = recall("evaluate");
+  if (choices.steps_deg.includes(kept?.step)) ui.step.value = kept.step;
+  for (const name of OPTIONS) ui[name].checked = kept?.[name] === true;
+}
+
+const OPTIONS = ["average", "placings"];
+
+function rememberForm() {
+  for (const { value, checked } of ui.networks.querySelectorAll("input")) left[checked ? "delete" : "add"](value);
+  const options = Object.fromEntries(OPTIONS.map((name) => [name, ui[name].checked]));
+  remember("evaluate", { left: [...left], step: Number(ui.step.value), ...options });
 }
 
 function syncChoices() {
@@ -58,7 +71,7 @@ function syncChoices() {
   for (const label of ui.networks.querySelectorAll("label")) label.remove();
   for (const network of rowOf(state.dataset)?.networks ?? []) {
     const input = make("input", { type: "checkbox", value: network.file });
-    input.checked = true;
+    input.checked = !left.has(network.file);
     ui.networks.append(make("label", { title: network.title }, input, make("b", { text: `${families(network)}, width ${network.width}${network.file.startsWith("trained:") ? ", trained here" : ""}` }),
       make("span", { class: "lab-small", text: `${count(network.parameters)} parameters · ${count(network.multiply_adds)} multiply-adds` })));
   }
@@ -318,6 +331,7 @@ ui.stop.addEventListener("click", async () => {
   const now = await call("stop_evaluation", { id: polling ?? "" });
   if (now.error) complain(now.error);
 });
+ui.form.addEventListener("change", rememberForm);
 ui.dataset.addEventListener("change", () => choose({ dataset: ui.dataset.value }));
 ui.slider.addEventListener("input", () => shown && turnTo(Number(ui.slider.value)));
 for (const button of element.querySelectorAll("[data-save]")) button.addEventListener("click", () => shown && save(button.dataset.save));

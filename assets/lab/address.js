@@ -109,7 +109,10 @@ function whyNotShown(entry) {
   return "which has no trained networks yet";
 }
 
-/** Write the state. `isNew` starts an entry that Back leads out of: for a new sample, not for a turn. */
+/**
+ * Write the state. `isNew` starts an entry that Back leads out of: for a new sample, not for a turn.
+ * A picture of the visitor's own is in no link, only in this tab's history.
+ */
 function writeAddress(state, { isNew = false } = {}) {
   const query = new URLSearchParams(location.search); // keeps what is not ours, such as __theme
   const own = {
@@ -123,6 +126,5 @@ function writeAddress(state, { isNew = false } = {}) {
     else query.set(name, value);
   }
   const address = `${location.pathname}?${query}${location.hash}`;
-  if (isNew) history.pushState(history.state, "", address);
-  else history.replaceState(history.state, "", address);
+  history[isNew ? "pushState" : "replaceState"]({ ...history.state, upload: state.upload }, "", address);
 }

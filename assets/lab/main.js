@@ -374,15 +374,22 @@ ui.uploadInput.addEventListener("change", () => {
   ui.uploadInput.value = ""; // so that the same file can be chosen again
 });
 
-function restore({ isFirst }) {
+async function restore() {
   const { state: asked, notices } = readAddress(location.search, catalogue);
   ui.notices.replaceChildren();
   if (notices.length) notice(notices.join(" "));
   turning.pause();
-  if (isFirst || !shown) show(asked);
-  else show({ ...asked, upload: null });
+  const upload = history.state?.upload ?? null;
+  if (upload !== null) {
+    const ticket = latestTicket + 1;
+    await show({ ...asked, upload });
+    if (ticket !== latestTicket || shown?.state.upload === upload) return;
+    ui.errors.replaceChildren();
+    notice("The picture of your own is no longer kept on the server, so this is a sample of the data set; choose the file again.");
+  }
+  show(asked);
 }
-window.addEventListener("popstate", () => catalogue && restore({ isFirst: false }));
+window.addEventListener("popstate", () => catalogue && restore());
 
 new ResizeObserver(() => {
   if (Math.abs(ui.board.clientWidth - boardWidth) < 2) return;
@@ -402,6 +409,6 @@ async function start() {
     return complain(reply.error);
   }
   catalogue = reply;
-  restore({ isFirst: true });
+  restore();
 }
 start();

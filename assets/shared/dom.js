@@ -66,6 +66,22 @@ function references(root) {
   return found;
 }
 
+/** What the visitor chose before a reload of this tab; null where there is nothing, or nothing is kept. */
+function recall(name) {
+  try {
+    return JSON.parse(sessionStorage.getItem(`sreLab.${name}`));
+  } catch {
+    return null;
+  }
+}
+
+/** Keep a choice for as long as the tab is open, if the browser keeps anything for this page. */
+function remember(name, value) {
+  try {
+    sessionStorage.setItem(`sreLab.${name}`, JSON.stringify(value));
+  } catch { /* a reload then begins anew */ }
+}
+
 /** Fill a fieldset with radio buttons that look like one segmented control. */
 function segments(fieldset, name, options, onChoose) {
   for (const label of fieldset.querySelectorAll("label")) label.remove();

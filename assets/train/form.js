@@ -53,6 +53,8 @@ function connectForm(form, { catalogue, asked, onStart }) {
     fields.balance.disabled = model?.family === "plain";
     fields.kernel_sizes.title = model?.family === "plain" ? "Ordinary networks have kernels of side 3" : "";
     writeDataset();
+    const preset = ui.presets.querySelector("input:checked")?.value ?? null;
+    remember("train", { asked, preset, settings: read() });
     ticket += 1;
     clearTimeout(describeTimer);
     clearTimeout(estimateTimer);
@@ -114,9 +116,20 @@ function connectForm(form, { catalogue, asked, onStart }) {
   }
 
   function applyPreset(name) {
-    const preset = form.presets.find((one) => one.name === name);
-    setText(ui.presetWords, preset.description);
-    fill(preset.settings);
+    showPreset(name);
+    fill(form.presets.find((one) => one.name === name).settings);
+  }
+
+  function showPreset(name) {
+    for (const input of ui.presets.querySelectorAll("input")) input.checked = input.value === name;
+    setText(ui.presetWords, form.presets.find((one) => one.name === name)?.description ?? "Settings of your own.");
+  }
+
+  /** The settings from before a reload of this address, if there were any and what they name is still here. */
+  function settingsBefore() {
+    const kept = recall("train");
+    const isKnown = images.some(({ name }) => name === kept?.settings?.dataset) && form.models.some(({ name }) => name === kept.settings.model);
+    return isKnown && JSON.stringify(kept.asked) === JSON.stringify(asked) ? kept : null;
   }
 
   for (const { name, title } of form.presets) {
@@ -130,17 +143,19 @@ function connectForm(form, { catalogue, asked, onStart }) {
   fields.protocol.replaceChildren(...form.protocols.map((name) => make("option", { value: name, text: name })));
   for (const name of ["width", "epochs", "batch_size", "minutes"]) fields[name].max = form.most[name];
   fields.dataset.value = images.some(({ name }) => name === asked.dataset) ? asked.dataset : catalogue.start.dataset;
-  ui.presets.querySelector("input").checked = true;
-  applyPreset(form.presets[0].name);
-  if (form.models.some(({ name }) => name === asked.model)) fill({ model: asked.model });
+  const kept = settingsBefore();
+  if (kept) {
+    showPreset(kept.preset);
+    fill(kept.settings);
+  } else {
+    applyPreset(form.presets[0].name);
+    if (form.models.some(({ name }) => name === asked.model)) fill({ model: asked.model });
+  }
 
   ui.form.addEventListener("input", ({ target }) => {
     if (target.name === "preset") return;
     ui.errors.replaceChildren(); // what was wrong with the settings of before
-    if (target.name !== "dataset") {
-      for (const input of ui.presets.querySelectorAll("input")) input.checked = false;
-      setText(ui.presetWords, "Settings of your own.");
-    }
+    if (target.name !== "dataset") showPreset(null);
     follow();
   });
   ui.form.addEventListener("submit", async (event) => {

@@ -119,14 +119,15 @@ def test_start_stop_and_start_again(opens, gate):
         page.tab.reload()  # who comes back finds it running
         page.wait("window.sreEvaluate && sreEvaluate.state === 'running'")
         page.wait_shown()
+        assert page.tab.locator("[data-ref=step]").input_value() == "30"
+        boxes = page.tab.locator("[data-ref=networks] input").all()
+        assert [box.is_checked() for box in boxes] == [True, False, True]
         page.tab.get_by_role("button", name="Stop").click()
     finally:
         gate.set()
     page.wait("sreEvaluate.state === 'stopped'")
     assert "Stopped. What was answered is kept" in page.words("notices")
     assert "A quick look" in page.words("subject")
-    page.tab.locator("[data-ref=networks] input").nth(1).uncheck()
-    page.tab.locator("[data-ref=step]").select_option("30")
     page.tab.get_by_role("button", name="Start").click()
     page.wait("sreEvaluate.state === 'done'")
     page.wait("document.querySelector('[data-ref=subject]').innerText.includes('All 40 test')")

@@ -469,6 +469,28 @@ def test_own_image_is_shown_as_such(page, tmp_path):
     assert page.tab.locator(".lab-verdict").all_inner_texts() == ["", "", ""]
 
 
+def test_own_image_survives_a_reload_and_going_back(page, late_lab, tmp_path):
+    path = tmp_path / "own.png"
+    Image.linear_gradient("L").save(path)
+    page.tab.locator("input[type=file]").set_input_files(path)
+    page.wait("sreLab.bundle.sample.source === 'upload'")
+    page.query()
+    page.tab.reload()
+    page.wait_ready()
+    assert page.get("sreLab.bundle.sample.source") == "upload"
+    page.tab.get_by_role("button", name="Random").click()
+    page.wait("sreLab.bundle.sample.source !== 'upload'")
+    page.query()
+    page.tab.go_back()
+    page.wait("sreLab.bundle.sample.source === 'upload'")
+    late_lab()._uploads.clear()  # as after a restart of the server
+    page.tab.reload()
+    page.wait_ready()
+    page.wait("sreLab.bundle.sample.source !== 'upload'")
+    assert "no longer kept on the server" in page.words("notices")
+    assert page.words("errors") == ""
+
+
 def test_broken_file_gets_one_sentence_and_the_result_stays(page, tmp_path):
     path = tmp_path / "broken.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n not really")

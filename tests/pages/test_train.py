@@ -135,6 +135,28 @@ def test_a_checked_box_looks_checked(trainer, open_train, theme):
     )
 
 
+@pytest.mark.browser
+def test_settings_survive_a_reload_and_no_other_link(trainer, open_train):
+    page = open_train()
+    page.tab.locator("[name=width]").fill("7")
+    page.tab.locator("[name=kernel_sizes]").fill("3 5 3 5")
+    page.tab.locator("[name=rotate]").check()
+    page.tab.reload()
+    page.tab.wait_for_function("() => window.sreTrain?.isReady")
+    assert page.tab.locator("[name=width]").input_value() == "7"
+    assert page.tab.locator("[name=kernel_sizes]").input_value() == "3, 5, 3, 5"
+    assert page.tab.locator("[name=rotate]").is_checked()
+    assert page.words("presetWords") == "Settings of your own."
+    page.tab.get_by_text("The network of the paper").click()
+    page.tab.reload()
+    page.tab.wait_for_function("() => window.sreTrain?.isReady")
+    assert page.tab.locator("[data-ref=presets] input:checked").count() == 1
+    assert page.tab.locator("[name=epochs]").input_value() == "100"
+    page.tab.goto(f"{page.address}train?dataset=digits")
+    page.tab.wait_for_function("() => window.sreTrain?.isReady")
+    assert page.words("presetWords").startswith("A narrow network")
+
+
 def inside(png: bytes) -> np.ndarray:
     """Colours of a picture without its frame."""
     picture = Image.open(BytesIO(png)).convert("RGB")
