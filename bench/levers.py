@@ -2,14 +2,15 @@
 
 Each lever changes the recipe of bench/recipe.toml in one place; everything else, data, schedule,
 seed and augmentation, is as there, and so the recipe's own figures are those of its checkpoints.
-Levers that the library has no setting for are built here, and compute with dense kernels.
+Levers that the library has no setting for are built here, and compute with dense kernels. Runs of
+an earlier file that are not in the folder, made on another machine, stay as they were.
 """
 
 import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
-from bench.harness import ROOT, circumstances, write_results
+from bench.harness import RESULTS_DIR, ROOT, circumstances, write_results
 from bench.recipe import FIGURES
 from sre.checkpoints import load_card
 from sre.commands.common import add_data_dir
@@ -47,6 +48,7 @@ class Lever:
     """One change: of the arm, of its settings, or of the network that was built."""
 
     title: str
+    of: str = RECIPE  # or the rival: what is granted to SRE is granted to the CNN
     arm: Callable[[Arm], Arm] = lambda arm: arm
     config: Callable[[TrainConfig], TrainConfig] = lambda config: config
     network: Callable[[nn.Module], None] = lambda network: None
@@ -108,7 +110,19 @@ LEVERS = {
     "kernels-3": Lever("kernels 3, 3, 3, 3", arm=lambda a: replace(a, kernel_sizes=(3, 3, 3, 3))),
     "kernels-7": Lever("kernels 7, 7, 5, 5", arm=lambda a: replace(a, kernel_sizes=(7, 7, 5, 5))),
     "epochs-2": Lever("twice the epochs", config=lambda c: replace(c, epochs=2 * c.epochs)),
+    "epochs-2-rival": Lever(
+        "CNN, trained turned, twice the epochs",
+        of=RIVAL,
+        config=lambda c: replace(c, epochs=2 * c.epochs),
+    ),
+    "fine-blur": Lever(
+        "images of 42 px and anti-aliased pools",
+        arm=lambda a: replace(a, blur_pools=True),
+        config=lambda c: replace(c, side_px=42),
+    ),
 }
+
+_BASES = (RECIPE, RIVAL)
 
 # Levers that are arms of the sweep by themselves: their checkpoints are there.
 SWEPT = {"sre-fine": "images of 42 px"}
@@ -129,10 +143,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for seed in args.seeds:
         for name in args.only:
             for dataset in SETS:
-                run = sweep.run_of(dataset, LEVERS[name].arm(sweep.arm(RECIPE)), seed)
+                lever = LEVERS[name]
+                run = sweep.run_of(dataset, lever.arm(sweep.arm(lever.of)), seed)
                 path = runs / f"{dataset}-{name}-s{seed}.json"
-                run_once(path, run, LEVERS[name], args.data_dir)
-    results = circumstances() | {"split": "validation"} | collect(sweep, args.folder)
+                run_once(path, run, lever, args.data_dir)
+    path = RESULTS_DIR / "levers.json"
+    earlier = json.loads(path.read_text("utf-8"))["datasets"] if path.is_file() else {}
+    results = circumstances() | {"split": "validation"} | collect(sweep, args.folder, earlier)
     print(f"wrote {write_results('levers', results)}")
     return 0
 
@@ -144,7 +161,7 @@ def run_once(path: Path, run: SweepRun, lever: Lever, data_dir: Path) -> None:
             if path.exists():
                 return
             parts = (load_split(run.dataset, name, data_dir=data_dir) for name in ("train", "val"))
-            found = measure(run, lever, *parts)
+            found = measure(run, lever, *parts) | {"circumstances": circumstances()}
             with replacing(path) as part:
                 part.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     except Timeout:
@@ -201,11 +218,16 @@ def _as_kept(value: Tensor) -> Tensor:
     return value.half().float() if value.is_floating_point() else value
 
 
-def collect(sweep: Sweep, folder: Path) -> dict[str, Any]:
-    """Gather the runs that are done: by data set, the recipe, its rival and each lever by seed."""
+def collect(sweep: Sweep, folder: Path, earlier: Mapping[str, Any]) -> dict[str, Any]:
+    """Gather the runs that are done: by data set, the recipe, its rival and each lever by seed.
+
+    Args: earlier: such runs by data set, for what is not in the folder
+    """
     datasets: dict[str, Any] = {}
     for dataset in SETS:
-        of_set: dict[str, dict[str, Any]] = {}
+        of_set: dict[str, dict[str, Any]] = {
+            name: dict(runs) for name, runs in earlier.get(dataset, {}).items()
+        }
         for seed in sweep.seeds:
             for arm in (RECIPE, RIVAL, *SWEPT):
                 path = folder / sweep.run_of(dataset, sweep.arm(arm), seed).file_name
@@ -218,8 +240,14 @@ def collect(sweep: Sweep, folder: Path) -> dict[str, Any]:
                 if path.is_file():
                     of_set.setdefault(name, {})[str(seed)] = json.loads(path.read_text("utf-8"))
         datasets[dataset] = of_set
-    titles = SWEPT | {name: lever.title for name, lever in LEVERS.items()}
-    return {"recipe": RECIPE, "rival": RIVAL, "levers": titles, "datasets": datasets}
+    titles = {of: {n: one.title for n, one in LEVERS.items() if one.of == of} for of in _BASES}
+    return {
+        "recipe": RECIPE,
+        "rival": RIVAL,
+        "levers": SWEPT | titles[RECIPE],
+        "rivals": titles[RIVAL],
+        "datasets": datasets,
+    }
 
 
 if __name__ == "__main__":

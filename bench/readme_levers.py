@@ -58,6 +58,7 @@ def _trials(found: dict[str, Any]) -> dict[str, Trial]:
         found["recipe"]: "Nothing: the recipe",
         **found["levers"],
         found["rival"]: "CNN, at the same rate, trained turned",
+        **found.get("rivals", {}),
     }
     made = {}
     for name, title in titles.items():

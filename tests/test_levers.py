@@ -81,6 +81,8 @@ def test_settings_that_levers_change(sweep):
     assert changed["width-28"][0] == replace(arm, width=28)
     assert changed["kernels-7"][0].kernel_sizes == (7, 7, 5, 5)
     assert changed["epochs-2"][1].epochs == 2 * config.epochs
+    assert changed["epochs-2-rival"][1] == changed["epochs-2"][1]
+    assert changed["fine-blur"][1].side_px == 42
     assert changed["blur-pools"] == (replace(arm, blur_pools=True), config)
 
 
@@ -108,12 +110,15 @@ def test_what_is_there_is_collected(sweep, tmp_path):
     (tmp_path / "levers").mkdir()
     tried = tmp_path / "levers" / "digits-kernels-7-s2.json"
     tried.write_text(json.dumps(figures), encoding="utf-8")
-    found = collect(sweep, tmp_path)
+    gone, old = {"1": {"accuracy_mean": 0.1}}, {"2": {"accuracy_mean": 0.1}}
+    found = collect(sweep, tmp_path, {"digits": {"bands-fade": gone, "kernels-7": old}})
     assert set(found["datasets"]) == set(SETS)
     digits = found["datasets"]["digits"]
-    assert set(digits) == {RECIPE, RIVAL, "sre-fine", "kernels-7"}
-    assert digits["kernels-7"] == {"2": figures}
-    assert set(found["levers"]) == {"sre-fine", *LEVERS}
+    assert set(digits) == {RECIPE, RIVAL, "sre-fine", "kernels-7", "bands-fade"}
+    assert digits["kernels-7"] == {"2": figures}  # not that of the earlier file
+    assert digits["bands-fade"] == gone
+    assert {*found["levers"], *found["rivals"]} == {"sre-fine", *LEVERS}
+    assert list(found["rivals"]) == ["epochs-2-rival"]
     assert digits[RECIPE]["2"]["accuracy_mean"] == 0.5
     assert found["datasets"]["breastmnist"] == {}
 
