@@ -58,6 +58,7 @@ class RadialConv(nn.Module):
     """
 
     dims: ClassVar[int]  # axes of the grid: 1, 2 or 3
+    allows_spectra = True  # set to False, sums over bands are taken even where spectra are quicker
 
     def __init__(
         self,
@@ -238,7 +239,7 @@ class RadialConv(nn.Module):
             dtype, convolve = _dtype_on_gpu(x), _fused_bands().fused_band_conv
             x, weight = x.to(dtype), weight.to(dtype)
             bias = None if bias is None else bias.to(dtype)
-        elif prefers_spectra(size, self.out_channels, side, self.circular):
+        elif self.allows_spectra and prefers_spectra(size, self.out_channels, side, self.circular):
             convolve = spectral_conv
         y = convolve(x.movedim(1, -1).contiguous(), weight, bias, side, self.circular)
         return y.movedim(-1, 1)

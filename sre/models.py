@@ -1,5 +1,6 @@
 """The table of models: what exists, and how to build it."""
 
+import copy
 import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sre.errors import SettingError, UnknownNameError
 from sre.gmr import GMRConv2d, GMRConv3d
-from sre.layers import SREConv2d, SREConv3d
+from sre.layers import RadialConv, SREConv2d, SREConv3d
 from sre.resnet import Bottleneck, Convolution, ResNet
 from sre.unet import UNet
 
@@ -217,7 +218,9 @@ def count_parameters(model: nn.Module) -> int:
 def count_multiply_adds(model: nn.Module, *, in_channels: int, side: int, dims: int = 2) -> int:
     """Count the multiply-adds of one image (or volume, dims=3) more, as this device computes it.
 
-    Mere additions are free, and so is what a batch takes once, such as making dense kernels.
+    Mere additions are free, and so is what a batch takes once, such as making dense kernels. Radial
+    layers count as sums over bands, also where products of spectra are quicker: which way that is
+    depends on the batch.
 
     >>> layer = nn.Conv2d(2, 4, 3, padding=1)
     >>> count_multiply_adds(layer, in_channels=2, side=10) == 2 * 4 * 3**2 * 10**2
@@ -226,11 +229,12 @@ def count_multiply_adds(model: nn.Module, *, in_channels: int, side: int, dims: 
     parameter = next(model.parameters())
     shape = (2, in_channels, *(side,) * dims)
     x = torch.zeros(shape, device=parameter.device, dtype=parameter.dtype)
-    was_training = model.training
-    model.eval()
+    twin = copy.deepcopy(model).eval()
+    for module in twin.modules():
+        if isinstance(module, RadialConv):
+            module.allows_spectra = False
     with torch.no_grad():
-        one, two = (_count_flops(model, x[:batch]) for batch in (1, 2))
-    model.train(was_training)
+        one, two = (_count_flops(twin, x[:batch]) for batch in (1, 2))
     return (two - one) // 2
 
 

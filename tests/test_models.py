@@ -14,6 +14,7 @@ from sre.models import (
     find_model,
 )
 from sre.resnet import HalvingPool
+from sre.spectra import prefers_spectra
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -187,8 +188,10 @@ def test_multiply_adds_of_the_band_sums_are_a_twelfth_of_the_dense_kernels():
 @pytest.mark.parametrize("out_channels", [3, 16])
 def test_the_band_sums_take_one_product_a_band(out_channels):
     layer = SREConv2d(8, out_channels, 9, padding=4)
+    assert prefers_spectra((1, 20, 20, 8), out_channels, 9)  # which do not count
     counted = count_multiply_adds(layer, in_channels=8, side=20)
     assert counted == 5 * 8 * out_channels * 20**2
+    assert layer.allows_spectra
     layer.dense = True
     assert count_multiply_adds(layer, in_channels=8, side=20) == 81 * 8 * out_channels * 20**2
 
