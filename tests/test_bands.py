@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -136,19 +138,31 @@ def test_equals_the_dense_convolution_in_values_and_gradients(
     torch.manual_seed(seed)
     settings = {"kernel_size": kernel_size, "circular": circular}
     x, weight, bias = case(batch, height, width, channels, out=out, dtype=dtype, **settings)
-    wanted, bias = ([x, weight, bias], bias) if has_bias else ([x, weight], None)
-    exact = [t if t is None else t.double() for t in (x, weight, bias)]
-    expected = dense_conv(*exact, **settings)
-    upstream = torch.randn(expected.shape, dtype=dtype)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bands, "SMALL_PIXELS", small_pixels)
         patch.setattr(bands, "CHUNK_VALUES", chunk_values)
         patch.setattr(bands, "MANY_WEIGHTS", many_weights)
         patch.setattr(bands, "_convolves_depthwise", lambda x: depthwise)
-        got = band_conv(x, weight, bias, **settings)
-        with torch.no_grad():
-            assert_near(band_conv(x, weight, bias, **settings), expected, dtype)
-        grads = torch.autograd.grad(got, wanted, upstream)
+        assert_equals_dense(band_conv, x, weight, bias if has_bias else None, **settings)
+
+
+def assert_equals_dense(
+    convolve: Callable[..., Tensor],
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    kernel_size: int,
+    circular: bool,
+) -> None:
+    """In values, with and without gradients asked for, and in all gradients."""
+    given_, settings, dtype = (x, weight, bias), (kernel_size, circular), x.dtype
+    wanted = [t for t in given_ if t is not None]
+    expected = dense_conv(*(None if t is None else t.double() for t in given_), *settings)
+    upstream = torch.randn(expected.shape, dtype=dtype)
+    got = convolve(*given_, *settings)
+    with torch.no_grad():
+        assert_near(convolve(*given_, *settings), expected, dtype)
+    grads = torch.autograd.grad(got, wanted, upstream)
     assert_near(got, expected, dtype)
     for grad, right in zip(
         grads, torch.autograd.grad(expected, wanted, upstream.double()), strict=True
