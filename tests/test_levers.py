@@ -147,6 +147,11 @@ def test_the_words_follow_the_figures():
     assert "part" not in text  # not tried on every set
     assert "on average: wider; late. A consistency of 0.99 or more on every set: wider." in text
     assert "most of these sets: wider." in text
+    granted = made(a=run_of(0.86, 0.995), b=run_of(0.79), **{"a-rival": run_of(0.87)})
+    granted["rivals"] = {"a-rival": "CNN, wider"}
+    text = levers(granted)
+    assert "| CNN, wider | 2 | 87.0 | 87.0 |  | 90.0 |" in text
+    assert text.endswith("on most of these sets: none.\n")  # though it is above the usual one
     text = levers(made(a=run_of(0.8), b=run_of(0.79)))
     assert "on average: late. A consistency of 0.99 or more on every set: none. Above" in text
     assert "most of these sets: none." in text
