@@ -99,10 +99,16 @@ def evaluate_angles(
         found = classify(
             model, images, protocol, side_px=side_px, angle_deg=angle, is_multi_label=is_multi_label
         )
-        predictions = decide(found, is_multi_label=is_multi_label)
-        yield AngleDone(
-            angle, float((predictions == labels).mean()), auc(found, labels), predictions
-        )
+        yield angle_done(angle, found, labels, is_multi_label=is_multi_label)
+
+
+def angle_done(
+    angle_deg: float, probability: np.ndarray, labels: np.ndarray, *, is_multi_label: bool
+) -> AngleDone:
+    """Hold probabilities (N, K) at one angle against the labels."""
+    predictions = decide(probability, is_multi_label=is_multi_label)
+    accuracy = float((predictions == labels).mean())
+    return AngleDone(angle_deg, accuracy, auc(probability, labels), predictions)
 
 
 def summarise(done: list[AngleDone]) -> dict[str, float | int | None]:

@@ -9,6 +9,7 @@ from sre.checkpoints import load_card, load_checkpoint
 from sre.errors import CheckpointError, DataError, SettingError, TrainingError
 from sre.settings import TrainConfig
 from sre.studies import train_run
+from sre.studies.answering import Asking
 from sre.studies.estimate import Estimate, estimate_run
 from sre.studies.train_run import Planned, Saved, run_training
 from sre.training import EpochDone, StepDone
@@ -46,6 +47,34 @@ def names(folder: Path) -> list[str]:
 
 
 USUAL = "breastmnist-resnet18-w1"
+
+
+def test_a_repeated_run_keeps_its_figures_until_there_are_new_ones(start, tmp_path):
+    (*_, first) = start()
+    for event in start():
+        there = load_card(first.path)
+        assert there.test == first.card.test
+        assert isinstance(event, Saved) or there == first.card
+    assert names(tmp_path / "out") == [f"{USUAL}.safetensors"]
+
+
+def test_a_network_that_quarter_turns_do_not_change_is_asked_once_for_all_four(
+    data_dir, tmp_path, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr(
+        Asking, "_answering", lambda self, who, pose, real=Asking._answering: (
+            asked.append(pose.angle_deg) or real(self, who, pose)
+        )
+    )  # fmt: skip
+    for model in ("sre_resnet18", "resnet18"):
+        asked.clear()
+        (*_, last) = run_training(
+            "breastmnist", model, config=CONFIG, width=2, kernel_sizes=(3, 3, 3, 3),
+            data_dir=data_dir, output=tmp_path / "out", device="cpu", command="a test",
+        )  # fmt: skip
+        assert (last.card.validation["angles"], last.card.test["angles"]) == (12, 36)
+        assert len(asked) == (3 + 9 if model == "sre_resnet18" else 12 + 36)
 
 
 def test_events_begin_with_the_plan_and_end_with_the_file(start, tmp_path):
