@@ -56,9 +56,11 @@ bench: $(DEV) browser ## measure speed and memory anew, into bench/results/
 
 accuracy: $(DEV) ## train and compare all networks of the sweeps in bench/; takes hours, goes on
 	$(PY) -m sre sweep bench/accuracy.toml --no-ray
-	$(PY) -m sre sweep bench/recipe.toml --no-ray
-	$(PY) -m bench.recipe
 	$(PY) -m bench.accuracy
+	$(PY) -m sre sweep bench/accuracy.toml --width 16 --no-ray
+	$(PY) -m sre sweep bench/recipe.toml --width 16 --no-ray
+	$(PY) -m bench.accuracy --width 16
+	$(PY) -m bench.recipe --width 16
 
 readme: $(DEV) ## write the tables of README.md from the checkpoints and results
 	$(PY) -m bench.readme_tables

@@ -11,6 +11,8 @@ seeds (Good, Permutation Tests, 2000): it is about these trained networks.
 
 Averages over rotations are no training of their own: they ask another arm's networks. The recipe's
 networks (bench/recipe.toml) answer the same images: it was chosen by validation images.
+
+What a network said is kept in bench/results/runs, so that its checkpoint is needed once.
 """
 
 import argparse
@@ -27,10 +29,11 @@ import torch
 from tqdm import tqdm
 
 from bench.harness import RESULTS_DIR, circumstances, interleave, spread, write_results
-from sre.checkpoints import CheckpointCard
+from bench.runs import RUNS_DIR, Said, file_of, find_said, write_said
+from sre.checkpoints import CheckpointCard, load_card
 from sre.commands.common import add_data_dir, add_device
 from sre.data.split import Split
-from sre.data.store import load_split
+from sre.data.store import file_md5, load_split
 from sre.data.table import find_dataset
 from sre.errors import SettingError, SREError
 from sre.evaluation import ANGLES_DEG, classify, decide
@@ -63,11 +66,12 @@ class Answers:
 
     arm: Arm
     sweep: str  # the name of its file
-    who: tuple[Contender, ...]  # one a seed
     seeds: tuple[int, ...]
+    cards: tuple[CheckpointCard, ...]  # one a seed
     right: np.ndarray  # (seeds, angles, images), of multi-label sets the mean over labels
     same: np.ndarray  # likewise: the same answer as upright
-    upright: np.ndarray  # (seeds, images, classes): probabilities
+    areas: np.ndarray  # (seeds, samples): area under the curve, upright
+    checkpoint: Path | None = None  # of one seed, if any is at hand
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,7 +80,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--files", type=Path, nargs="+", default=FILES,
         help="of the sweeps; the README tells of accuracy.toml and recipe.toml",
     )  # fmt: skip
+    parser.add_argument(
+        "--width", type=int, help="of the networks, in place of the files'; with results of its own"
+    )
     parser.add_argument("--folder", type=Path, default=SWEEP, help="of its checkpoints")
+    parser.add_argument(
+        "--runs", type=Path, default=RUNS_DIR, help="of what earlier networks said, and these say"
+    )
     parser.add_argument("--keep-dir", type=Path, default=ANSWERS, help="of answers")
     data_dir = os.environ.get("SRE_DATA_DIR") or DATA
     add_data_dir(parser, data_dir)
@@ -95,32 +105,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def measure(args: argparse.Namespace) -> int:
     """Ask all networks that are done, and write down what they say."""
-    sweeps = {file.stem: read_sweep(file) for file in args.files}
+    sweeps = {file.stem: read_sweep(file, width=args.width) for file in args.files}
     names = [arm.name for sweep in sweeps.values() for arm in sweep.arms]
     if len(sweeps) < len(args.files) or len(set(names)) < len(names):
         raise SettingError("sweeps that are compared must have files and arms of different names")
     began, found, timed = circumstances(), {}, {}
     for dataset in dict.fromkeys(name for sweep in sweeps.values() for name in sweep.configs):
-        done = [
-            (name, arm, files)
+        there = [
+            (name, sweep, arm)
             for name, sweep in sweeps.items()
             for arm in sweep.arms
-            if dataset in sweep.configs and (files := done_of(sweep, dataset, arm, args))
+            if dataset in sweep.configs and is_there(sweep, dataset, arm, args)
         ]
-        if done:
-            data = load_split(dataset, "test", data_dir=args.data_dir)
-            answers = [answers_of(dataset, data, *one, args) for one in done]
+        if not there:
+            continue
+        data = load_split(dataset, "test", data_dir=args.data_dir)
+        asked = (answers_of(dataset, data, *one, args) for one in there)
+        if answers := [one for one in asked if one]:
             found[dataset] = dataset_figures(dataset, data, answers)
             if args.time:
-                timed[dataset] = time_of_an_image(answers, data)
+                timed[dataset] = time_of_an_image(dataset, answers, data, args.device)
     if not found:
         files = " or ".join(map(str, args.files))
-        print(f"no run of {files} is done in {args.folder}; python -m sre sweep makes them")
+        print(
+            f"no run of {files} is done in {args.folder} or known in {args.runs}; python -m sre "
+            "sweep makes them"
+        )
         return 1
+    name, command = "accuracy", "python -m bench.accuracy"
+    if args.width is not None:
+        name, command = f"{name}-w{args.width}", f"{command} --width {args.width}"
     times = {**circumstances(), "images": TIMED_IMAGES, "seconds": timed}
     results = {
         **began,
-        "command": "python -m bench.accuracy",
+        "command": command,
         "protocol": PROTOCOL,
         "angles_deg": ANGLES_DEG,
         "resamples": RESAMPLES,
@@ -130,53 +148,96 @@ def measure(args: argparse.Namespace) -> int:
             for arm in sweep.arms
         },
         "datasets": found,
-        "time": times if args.time else earlier_times(found, _earlier()),
+        "time": times if args.time else earlier_times(found, _earlier(name)),
     }
-    print(f"written: {write_results('accuracy', results)}")
+    print(f"written: {write_results(name, results)}")
     return 0
 
 
-def done_of(sweep: Sweep, dataset: str, arm: Arm, args: argparse.Namespace) -> dict[int, Path]:
-    """Find the checkpoints of an arm that are done, by seed."""
-    runs = {seed: sweep.run_of(dataset, arm, seed) for seed in sweep.seeds}
-    return {
-        seed: args.folder / run.file_name
-        for seed, run in runs.items()
-        if state_of(run, data_dir=args.data_dir, output=args.folder) == "done"
-    }
+def is_there(sweep: Sweep, dataset: str, arm: Arm, args: argparse.Namespace) -> bool:
+    """Tell whether any run of an arm is done or known."""
+    runs = [sweep.run_of(dataset, arm, seed) for seed in sweep.seeds]
+    return any(
+        file_of(run, arm, args.runs).is_file()
+        or state_of(run, data_dir=args.data_dir, output=args.folder) == "done"
+        for run in runs
+    )
 
 
 def answers_of(
-    dataset: str,
-    data: Split,
-    sweep: str,
-    arm: Arm,
-    files: Mapping[int, Path],
-    args: argparse.Namespace,
+    dataset: str, data: Split, name: str, sweep: Sweep, arm: Arm, args: argparse.Namespace
+) -> Answers | None:
+    """Gather what an arm's networks say, one a seed, about all images at all angles."""
+    known: dict[int, Said] = {}
+    checkpoint = None
+    for seed in tqdm(sweep.seeds, desc=f"{dataset} {arm.name}"):
+        run = sweep.run_of(dataset, arm, seed)
+        said = find_said(run, arm, args.runs)
+        if said is not None and not fits(said, data, dataset, args.data_dir):
+            said = None
+        if state_of(run, data_dir=args.data_dir, output=args.folder) == "done":
+            checkpoint = args.folder / run.file_name
+            if said is None or said.card != load_card(checkpoint):
+                said = ask(contender(checkpoint, arm, dataset, args.device), data, args.keep_dir)
+                write_said(said, file_of(run, arm, args.runs))
+        if said is not None:
+            known[seed] = said
+    return answers_from(arm, name, known, data.labels, checkpoint) if known else None
+
+
+def answers_from(
+    arm: Arm, sweep: str, known: Mapping[int, Said], labels: np.ndarray, checkpoint: Path | None
 ) -> Answers:
-    """Ask an arm's networks, one a seed, about all images at all angles."""
-    contenders = load_contenders(
-        list(files.values()),
+    """Hold what networks decided against the labels."""
+    decided = np.stack([said.decided for said in known.values()])  # (seeds, angles, images, ...)
+    right, same = decided == labels, decided == decided[:, :1]
+    if labels.ndim == 2:
+        right, same = right.mean(-1), same.mean(-1)
+    return Answers(
+        arm,
+        sweep,
+        tuple(known),
+        tuple(said.card for said in known.values()),
+        right.astype(float),
+        same.astype(float),
+        np.stack([said.areas for said in known.values()]),
+        checkpoint,
+    )
+
+
+def fits(said: Said, data: Split, dataset: str, data_dir: Path) -> bool:
+    """Tell whether answers are of these images and angles, and of as many bootstrap samples."""
+    return (
+        said.decided.shape[:2] == (len(ANGLES_DEG), len(data))
+        and said.areas.shape == (1 + AREA_RESAMPLES,)
+        and said.card.dataset_md5 == (file_md5(find_dataset(dataset), data_dir=data_dir) or "")
+    )
+
+
+def contender(checkpoint: Path, arm: Arm, dataset: str, device: str) -> Contender:
+    """Load an arm's network, or its average over turns."""
+    return load_contenders(
+        [checkpoint],
         find_dataset(dataset),
         find_protocol(PROTOCOL),
         average_rotations=arm.turns,
-        device=args.device,
-    )
-    who = tuple(c for c in contenders if c.rotations == arm.turns)
-    said = []
-    with tqdm(total=len(who) * len(ANGLES_DEG), desc=f"{dataset} {arm.name}") as bar:
-        for one in who:
-            said.append(answers_over(one, data, PROTOCOL, ANGLES_DEG, keep_dir=args.keep_dir))
-            bar.update(len(ANGLES_DEG))
-    is_multi_label = who[0].card.is_multi_label
-    answers = np.array(said)  # (seeds, angles, images, classes)
-    decided = decide(answers, is_multi_label=is_multi_label)
-    right, same = decided == data.labels, decided == decided[:, :1]
-    if is_multi_label:
-        right, same = right.mean(-1), same.mean(-1)
-    return Answers(
-        arm, sweep, who, tuple(files), right.astype(float), same.astype(float), answers[:, 0]
-    )
+        device=device,
+    )[-1]
+
+
+def ask(who: Contender, data: Split, keep_dir: Path) -> Said:
+    """Ask a network about all images at all angles."""
+    answers = answers_over(who, data, PROTOCOL, ANGLES_DEG, keep_dir=keep_dir)
+    decided = decide(answers, is_multi_label=who.card.is_multi_label)
+    return Said(who.card, decided, areas_of(answers[0], data.labels))
+
+
+def areas_of(upright: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Area under the curve of probabilities (N, K), mean over the classes, for every sample."""
+    few = bootstrap_weights(len(labels), resamples=RESAMPLES)[: 1 + AREA_RESAMPLES]
+    truth = labels == 1 if labels.ndim == 2 else labels[:, None] == np.arange(upright.shape[-1])
+    by_class = [areas_under_curve(few, truth[:, k], p) for k, p in enumerate(upright.T)]
+    return np.nanmean(by_class, axis=0)
 
 
 def dataset_figures(dataset: str, data: Split, answers: list[Answers]) -> dict[str, object]:
@@ -195,35 +256,22 @@ def dataset_figures(dataset: str, data: Split, answers: list[Answers]) -> dict[s
         "title": entry.title,
         "images": len(data),
         "classes": len(entry.classes),
-        "arms": {a.arm.name: figures_of(a, data.labels, weights) for a in answers},
+        "arms": {a.arm.name: figures_of(a, weights) for a in answers},
         "pairs": [pair for pair in pairs if pair],
     }
 
 
-def figures_of(found: Answers, labels: np.ndarray, weights: np.ndarray) -> dict[str, object]:
+def figures_of(found: Answers, weights: np.ndarray) -> dict[str, object]:
     """Sum up one arm: the figures with their intervals, what it costs, and what made it."""
     accuracy = np.einsum("rn,san->rsa", weights, found.right)
-    few = weights[: 1 + AREA_RESAMPLES]
-    truth = (
-        labels == 1 if labels.ndim == 2 else labels[:, None] == np.arange(found.upright.shape[-1])
-    )
-    areas = np.stack(
-        [
-            np.nanmean(
-                [areas_under_curve(few, truth[:, k], p[:, k]) for k in range(p.shape[-1])], axis=0
-            )
-            for p in found.upright
-        ],
-        axis=-1,
-    )  # (samples, seeds)
     samples = {
         "accuracy_at_0": accuracy[:, :, 0],
         "accuracy_mean": accuracy.mean(2),
         "accuracy_worst": accuracy.min(2),  # of each network's worst angle
         "consistency": np.einsum("rn,san->rsa", weights, found.same).mean(2),
-        "auc_at_0": areas,
+        "auc_at_0": found.areas.T,
     }
-    card = found.who[0].card
+    card = found.cards[0]
     return {
         "seeds": found.seeds,
         "parameters": card.parameters,
@@ -231,8 +279,8 @@ def figures_of(found: Answers, labels: np.ndarray, weights: np.ndarray) -> dict[
         "width": card.width,
         **{name: asdict(interval(over_seeds(s))) for name, s in samples.items()},
         "accuracy_by_angle": [round(float(x), 6) for x in accuracy[0].mean(0)],
-        "training_s": [c.card.seconds for c in found.who],
-        "runs": [run_facts(c.card) for c in found.who],
+        "training_s": [card.seconds for card in found.cards],
+        "runs": [run_facts(card) for card in found.cards],
     }
 
 
@@ -275,11 +323,13 @@ def arm_facts(sweep: Sweep, arm: Arm) -> dict[str, object]:
     }
 
 
-def time_of_an_image(answers: list[Answers], data: Split) -> dict[str, dict[str, float]]:
-    """Time one network of each arm, in turn, on the same images; seconds an image."""
+def time_of_an_image(
+    dataset: str, answers: list[Answers], data: Split, device: str
+) -> dict[str, dict[str, float]]:
+    """Time one network of each arm at hand, in turn, on the same images; seconds an image."""
     images, protocol = data.images[:TIMED_IMAGES], find_protocol(PROTOCOL)
 
-    def ask(who: Contender) -> None:
+    def answer(who: Contender) -> None:
         classify(
             who.model, images, protocol, side_px=who.card.side_px, angle_deg=0.0,
             is_multi_label=who.card.is_multi_label,
@@ -287,8 +337,12 @@ def time_of_an_image(answers: list[Answers], data: Split) -> dict[str, dict[str,
         if next(who.model.parameters()).is_cuda:
             torch.cuda.synchronize()
 
-    contenders = {a.arm.name: (lambda _, who=a.who[0]: ask(who)) for a in answers}
-    taken = interleave(contenders, rounds=9)
+    loaded = {
+        a.arm.name: contender(a.checkpoint, a.arm, dataset, device)
+        for a in answers
+        if a.checkpoint is not None
+    }
+    taken = interleave({n: (lambda _, who=w: answer(who)) for n, w in loaded.items()}, rounds=9)
     return {name: spread([s / len(images) for s in times]) for name, times in taken.items()}
 
 
@@ -315,8 +369,8 @@ def earlier_times(found: dict[str, Any], earlier: dict[str, Any] | None) -> dict
     return earlier["time"] | {"seconds": {name: arms for name, arms in seconds.items() if arms}}
 
 
-def _earlier() -> dict[str, Any] | None:
-    path = RESULTS_DIR / "accuracy.json"
+def _earlier(name: str) -> dict[str, Any] | None:
+    path = RESULTS_DIR / f"{name}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 

@@ -41,6 +41,7 @@ from sre.whole import replacing
 
 SETS = ("breastmnist", "retinamnist", "digits", "pneumoniamnist")
 RECIPE, RIVAL = "sre-small", "plain-fast-rotated"
+WIDTH = 16  # of all, as in bench/results/recipe-w16.json
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,11 @@ LEVERS = {
         arm=lambda a: replace(a, blur_pools=True),
         config=lambda c: replace(c, side_px=42),
     ),
+    "fine-blur-19": Lever(
+        "images of 42 px, anti-aliased pools and width 19, as many multiply-adds as the CNN",
+        arm=lambda a: replace(a, blur_pools=True, width=19),
+        config=lambda c: replace(c, side_px=42),
+    ),
 }
 
 _BASES = (RECIPE, RIVAL)
@@ -138,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args(arguments)
     torch.set_num_threads(args.threads)
-    sweep, runs = read_sweep(ROOT / "bench" / "recipe.toml"), args.folder / "levers"
+    sweep, runs = read_sweep(ROOT / "bench" / "recipe.toml", width=WIDTH), args.folder / "levers"
     runs.mkdir(parents=True, exist_ok=True)
     for seed in args.seeds:
         for name in args.only:

@@ -1,6 +1,7 @@
 """What the README says of the comparison of accuracies, from bench/results/accuracy.json alone.
 
-A difference is called sure where the whole of its interval lies on one side of 0.
+Beside it, that of narrower networks, accuracy-w16.json, among which the recipe's are. A difference
+is called sure where the whole of its interval lies on one side of 0.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 from bench.markdown import percent, table
 
 NONE = "No run has been made yet; `make accuracy` makes them, which takes hours on a CPU.\n"
+NO_WIDTHS = "Networks of one width alone have been compared yet.\n"
 LITTLE = 0.01  # of accuracy: what counts as a little loss in the claims
 ROLES = {
     "sre": "SRE",
@@ -69,6 +71,12 @@ class Comparison:
         """Look up one figure of one arm, by data set."""
         arm = self.arms.get(role)
         return {d: one["arms"][arm][name] for d, one in self.datasets.items() if arm in one["arms"]}
+
+    @property
+    def width(self) -> str:
+        """Tell the width of its networks, or from which to which they are."""
+        arms = [arm for one in self.datasets.values() for arm in one["arms"].values()]
+        return _range(sorted({arm["width"] for arm in arms}), "")
 
 
 def _role(arm: dict[str, Any]) -> str:
@@ -134,6 +142,8 @@ def _circumstances(found: dict[str, Any]) -> str:
     devices = _listed(sorted({run["device"] for run in runs}))
     made = _range(sorted({run["created"] for run in runs}), "")
     images = _listed(f"`{d}` {one['images']:,}" for d, one in found["datasets"].items())
+    counts = [len(a["seeds"]) for d in found["datasets"].values() for a in d["arms"].values()]
+    alone = " Of a single seed, the interval is over images alone." if 1 in counts else ""
     timed = found["time"]
     image = (
         f" Time of an image: median of batches of {timed['images']}, {timed['processor']}, "
@@ -144,8 +154,8 @@ def _circumstances(found: dict[str, Any]) -> str:
     return (
         f"Percent of the test images ({images}) under the `{found['protocol']}` protocol, at 0 "
         f"degrees and over {len(found['angles_deg'])} angles; means over the seeds, with 95 % "
-        "bootstrap intervals over images and seeds. Training: median seconds, trained "
-        f"{made} on {devices}.{image} From `bench/results/accuracy.json`.\n"
+        f"bootstrap intervals over images and seeds.{alone} Width {Comparison(found).width}. "
+        f"Training: median seconds, trained {made} on {devices}.{image} From `bench/results/accuracy.json`.\n"
     )
 
 
@@ -214,18 +224,67 @@ def _orientation(comparison: Comparison) -> str:
     )
 
 
-def claims(
-    found: dict[str, Any] | None, forward: dict[str, Any] | None, step: dict[str, Any] | None
-) -> str:
-    """Hold what is said of SRE-Conv against what was measured."""
-    comparison = Comparison(found) if found else None
+def widths(found: dict[str, Any] | None, narrow: dict[str, Any] | None) -> str:
+    """Set arms beside those of narrower networks, and what SRE gains or loses by the width."""
+    if found is None or narrow is None:
+        return NO_WIDTHS
+    shown = ("accuracy_at_0", "accuracy_mean", "consistency")
     rows = [
-        ["Better on every turned test set", *_better(comparison)],
-        *([f"{least} to {most} % fewer parameters", *_fewer(comparison, least, most)]
+        [
+            f"`{dataset}`",
+            found["arms"][name]["title"],
+            f"{len(thin['seeds'])}, {len(wide['seeds'])}",
+            *(percent(arm[figure]["value"]) for figure in shown for arm in (thin, wide)),
+        ]
+        for dataset, one in found["datasets"].items()
+        for name, wide in one["arms"].items()
+        if (thin := narrow["datasets"].get(dataset, {}).get("arms", {}).get(name))
+    ]
+    if not rows:
+        return NO_WIDTHS
+    less, more = (Comparison(one) for one in (narrow, found))
+    named = " | ".join(
+        f"{title}, {one.width}" for title in ("Upright", "Mean", "Consistency")
+        for one in (less, more)
+    )  # fmt: skip
+    told = [
+        f"{_upper(ROLES['sre'])} less {ROLES[rival]}, mean over all angles, is surely ahead on "
+        f"{_counted(less, rival, ahead=True)} and surely behind on "
+        f"{_counted(less, rival, ahead=False)} at width {less.width}; on "
+        f"{_counted(more, rival, ahead=True)} and {_counted(more, rival, ahead=False)} at width "
+        f"{more.width}."
+        for rival in ("plain", "augmented")
+    ]
+    seeds = f"Seeds, {less.width}, {more.width}"
+    body = table(f"Data set | Network | {seeds} | {named}", rows, right=set(range(2, 9)))
+    return "\n".join([body, *told]) + "\n"
+
+
+def _counted(comparison: Comparison, rival: str, *, ahead: bool) -> str:
+    found = comparison.differences("sre", rival, "mean")
+    sure = sum(d.low > 0 if ahead else d.high < 0 for d in found)
+    return f"{sure} of {len(found)}"
+
+
+def claims(
+    found: dict[str, Any] | None,
+    forward: dict[str, Any] | None,
+    step: dict[str, Any] | None,
+    tuned: dict[str, Any] | None = None,
+) -> str:
+    """Hold what is said of SRE-Conv against what was measured.
+
+    Args: tuned: the results that have the recipe's networks
+    """
+    comparison = Comparison(found) if found else None
+    recipe = Comparison(tuned) if tuned else None
+    rows = [
+        ["Better on every turned test set", *_better(comparison, recipe)],
+        *([f"{least} to {most} % fewer parameters", *_fewer(comparison, recipe, least, most)]
           for least, most in ((70, 90), (20, 40))),
         ["Less memory", *_memory(forward, step)],
-        ["No augmentation needed", *_no_augmentation(comparison)],
-        ["Little loss at 0 degrees", *_little_loss(comparison)],
+        ["No augmentation needed", *_no_augmentation(comparison, recipe)],
+        ["Little loss at 0 degrees", *_little_loss(comparison, recipe)],
         ["Weak beyond 90 degrees", *_beyond(comparison)],
         ["The same for 3-D data", "not measured here", "networks for volumes are not trained here"],
     ]  # fmt: skip
@@ -240,28 +299,30 @@ def _missing(comparison: Comparison | None) -> _Answer:
     return "not measured here", why
 
 
-def _better(comparison: Comparison | None) -> _Answer:
+def _better(comparison: Comparison | None, recipe: Comparison | None) -> _Answer:
     found = comparison.differences("sre", "plain", "mean") if comparison else []
     if not found:
         return _missing(comparison)
     sure = sum(d.low > 0 for d in found)
     told = f"surely above the CNN on {sure} of {len(found)}: {', '.join(d.told for d in found)}"
-    return _verdict(sure == len(found)), told + _by_recipe(comparison, "recipe-plain", "mean")
+    return _verdict(sure == len(found)), told + _by_recipe(recipe, "recipe-plain", "mean")
 
 
-def _by_recipe(comparison: Comparison | None, rival: str, figure: str) -> str:
+def _by_recipe(recipe: Comparison | None, rival: str, figure: str) -> str:
     """Add what the recipe makes of it: a verdict is on the usual training."""
-    found = comparison.differences("recipe-sre", rival, figure) if comparison else []
-    if not found:
+    found = recipe.differences("recipe-sre", rival, figure) if recipe else []
+    if recipe is None or not found:
         return ""
     ahead, behind = sum(d.low > 0 for d in found), sum(d.high < 0 for d in found)
     return (
-        f"; by the recipe below surely ahead on {ahead} and surely behind on {behind} of "
-        f"{len(found)}"
+        f"; by the recipe below, at width {recipe.width}, surely ahead on {ahead} and surely "
+        f"behind on {behind} of {len(found)}"
     )
 
 
-def _fewer(comparison: Comparison | None, least: int, most: int) -> _Answer:
+def _fewer(
+    comparison: Comparison | None, recipe: Comparison | None, least: int, most: int
+) -> _Answer:
     if not comparison:
         return _missing(comparison)
     sre, plain = (comparison.figures(role, "parameters") for role in ("sre", "plain"))
@@ -270,8 +331,11 @@ def _fewer(comparison: Comparison | None, least: int, most: int) -> _Answer:
         return _missing(comparison)
     holds = all(least <= share <= most for share in shares)
     told = f"{_range(shares, '.0f')} % fewer than the CNN of the same width"
-    small = comparison.figures("recipe-sre", "parameters")
-    if fewer := [100 * (1 - small[d] / plain[d]) for d in small if d in plain]:
+    small, rival = (
+        recipe.figures(role, "parameters") if recipe else {}
+        for role in ("recipe-sre", "recipe-plain")
+    )
+    if fewer := [100 * (1 - small[d] / rival[d]) for d in small if d in rival]:
         told += f"; by the recipe below {_range(fewer, '.0f')} %"
     return _verdict(holds), told
 
@@ -291,7 +355,7 @@ def _memory(forward: dict[str, Any] | None, step: dict[str, Any] | None) -> _Ans
     return _verdict(all(holds), partly=any(holds)), "; ".join(told)
 
 
-def _no_augmentation(comparison: Comparison | None) -> _Answer:
+def _no_augmentation(comparison: Comparison | None, recipe: Comparison | None) -> _Answer:
     if not comparison:
         return _missing(comparison)
     rival = comparison.differences("sre", "augmented", "mean")
@@ -305,17 +369,17 @@ def _no_augmentation(comparison: Comparison | None) -> _Answer:
     )
     if gain:
         told += f"; with, it surely gains on {len(gained)} of {len(gain)}{_of(gained)}"
-    told += _by_recipe(comparison, "recipe-augmented", "mean")
+    told += _by_recipe(recipe, "recipe-augmented", "mean")
     return _verdict(not behind and not gained), told
 
 
-def _little_loss(comparison: Comparison | None) -> _Answer:
+def _little_loss(comparison: Comparison | None, recipe: Comparison | None) -> _Answer:
     found = comparison.differences("sre", "plain", "upright") if comparison else []
     if not found:
         return _missing(comparison)
     most = [d for d in found if d.value < -LITTLE]
     told = f"more than {100 * LITTLE:.0f} point lost on {len(most)} of {len(found)}{_of(most)}"
-    told += _by_recipe(comparison, "recipe-plain", "upright")
+    told += _by_recipe(recipe, "recipe-plain", "upright")
     return _verdict(not most, partly=len(most) < len(found)), told
 
 

@@ -1,6 +1,6 @@
 """What the README says of the recipe for SRE: of validation images, then of test images.
 
-From bench/results/recipe.json and bench/results/accuracy.json alone.
+From bench/results/recipe-w16.json and bench/results/accuracy-w16.json alone.
 """
 
 from typing import Any

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.markdown import percent, table
-from bench.readme_accuracy import claims, results
+from bench.readme_accuracy import claims, results, widths
 from bench.readme_levers import levers
 from bench.readme_recipe import recipe
 from sre.checkpoints import CheckpointCard, load_card
@@ -336,9 +336,12 @@ TABLES: dict[str, Callable[[], str]] = {
     "datasets": datasets,
     "checkpoints": checkpoints,
     "results": lambda: results(_results("accuracy")),
-    "claims": lambda: claims(_results("accuracy"), _results("forward"), _results("train_step")),
+    "widths": lambda: widths(_results("accuracy"), _results("accuracy-w16")),
+    "claims": lambda: claims(
+        _results("accuracy"), _results("forward"), _results("train_step"), _results("accuracy-w16")
+    ),
     "levers": lambda: levers(_results("levers")),
-    "recipe": lambda: recipe(_results("recipe"), _results("accuracy")),
+    "recipe": lambda: recipe(_results("recipe-w16"), _results("accuracy-w16")),
     "speed": speed,
     "training": training,
     "networks": networks,

@@ -1,17 +1,44 @@
 """The comparison of accuracies: what is summed up, and how sure it is."""
 
 import json
-from types import SimpleNamespace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from bench import accuracy
-from bench.accuracy import Answers, compare, dataset_figures, earlier_times, main
+from bench import accuracy, harness
+from bench.accuracy import Answers, areas_of, compare, dataset_figures, earlier_times, main
+from bench.runs import Said
 from sre.data.split import Split
+from sre.data.store import file_md5
+from sre.data.table import find_dataset
 from sre.statistics import bootstrap_weights
 from sre.studies.sweep import Arm
+from sre.studies.sweep_file import read_sweep
+from sre.studies.sweep_run import Done, run_sweep
+from tests.data.files import breast
 from tests.networks import CARD
+
+SWEEP = """
+seeds = [1, 2]
+width = 2
+
+[datasets.breastmnist]
+epochs = 1
+
+[[arms]]
+name = "sre"
+model = "sre_resnet18"
+
+[[arms]]
+name = "plain"
+model = "resnet18"
+
+[[arms]]
+name = "averaged"
+averages = "plain"
+turns = 2
+"""
 
 IMAGES, ANGLES = 40, len(accuracy.ANGLES_DEG)
 LABELS = np.arange(IMAGES) % 10
@@ -29,9 +56,11 @@ def answers(
                  "kernel_sizes": (9, 9, 5, 5), **settings})  # fmt: skip
     right = np.stack([np.tile(np.arange(IMAGES) < r * IMAGES, (ANGLES, 1)) for r in rights])
     chances = np.random.default_rng(0).random((len(rights), IMAGES, 10))
-    who = tuple(SimpleNamespace(card=CARD) for _ in rights)
+    cards = tuple(CARD for _ in rights)
     seeds = tuple(range(1, len(rights) + 1))
-    return Answers(arm, sweep, who, seeds, right.astype(float), np.ones_like(right, float), chances)
+    areas = np.array([areas_of(one, LABELS) for one in chances])
+    same = np.ones_like(right, float)
+    return Answers(arm, sweep, seeds, cards, right.astype(float), same, areas)
 
 
 @pytest.fixture
@@ -90,8 +119,67 @@ def test_a_difference_is_of_the_seeds_that_both_have():
 
 
 def test_where_no_run_is_done_it_says_so(tmp_path, capsys):
-    assert main(["--folder", str(tmp_path), "--data-dir", str(tmp_path)]) == 1
+    folders = [f"--{name}={tmp_path}" for name in ("folder", "data-dir", "runs")]
+    assert main([*folders, "--width", "7"]) == 1
     assert "recipe.toml is done in" in capsys.readouterr().out
+
+
+def test_what_networks_said_outlives_their_checkpoints(tmp_path, monkeypatch):
+    monkeypatch.setattr(harness, "RESULTS_DIR", tmp_path)
+    monkeypatch.setattr(accuracy, "RESULTS_DIR", tmp_path)
+    file, folder = tmp_path / "accuracy.toml", tmp_path / "checkpoints"
+    file.write_text(SWEEP, encoding="utf-8")
+    np.savez(tmp_path / "breastmnist.npz", **breast(test=24))
+    folders = {"folder": folder, "data-dir": tmp_path, "runs": tmp_path / "runs"}
+    folders["keep-dir"] = tmp_path / "answers"
+
+    def train(seed: int) -> None:
+        runs = read_sweep(file).part(seeds=[seed]).runs()
+        settings = {"data_dir": tmp_path, "output": folder, "device": "cpu"}
+        assert sum(isinstance(event, Done) for event in run_sweep(runs, **settings)) == 2
+
+    def compared(*flags: str) -> dict:
+        given = [f"--{name}={path}" for name, path in folders.items()]
+        assert main([*given, "--files", str(file), *flags]) == 0
+        return json.loads((tmp_path / "accuracy.json").read_text(encoding="utf-8"))
+
+    train(1)
+    first = compared("--time")
+    arms = first["datasets"]["breastmnist"]["arms"]
+    assert {name: arm["seeds"] for name, arm in arms.items()} == {
+        "sre": [1], "plain": [1], "averaged": [1],
+    }  # fmt: skip
+    assert set(first["time"]["seconds"]["breastmnist"]) == set(arms)
+    for path in folder.iterdir():
+        path.unlink()
+    again = compared()
+    assert again["datasets"] == first["datasets"]
+    train(2)
+    both = compared()["datasets"]["breastmnist"]
+    assert {tuple(arm["seeds"]) for arm in both["arms"].values()} == {(1, 2)}
+    assert both["arms"]["sre"]["runs"][0] == arms["sre"]["runs"][0]
+    assert both["pairs"][0]["seeds"] == [1, 2]
+    # Runs of other settings are not those that are asked for.
+    for path in folder.iterdir():
+        path.unlink()
+    file.write_text(SWEEP.replace("epochs = 1", "epochs = 2"), encoding="utf-8")
+    given = [f"--{name}={path}" for name, path in folders.items()]
+    assert main([*given, "--files", str(file)]) == 1
+
+
+def test_kept_answers_of_other_images_are_not_used(tmp_path, data):
+    md5 = file_md5(find_dataset("digits"), data_dir=tmp_path) or ""
+    said = Said(
+        replace(CARD, dataset_md5=md5),
+        np.zeros((ANGLES, IMAGES)),
+        np.zeros(1 + accuracy.AREA_RESAMPLES),
+    )
+    assert accuracy.fits(said, data, "digits", tmp_path)
+    fewer = Split(data.images[1:], data.labels[1:])
+    assert not accuracy.fits(said, fewer, "digits", tmp_path)
+    others = replace(said, card=replace(CARD, dataset_md5="of another file"))
+    assert not accuracy.fits(others, data, "digits", tmp_path)
+    assert not accuracy.fits(replace(said, areas=np.zeros(7)), data, "digits", tmp_path)
 
 
 def test_a_wrong_file_is_one_sentence(tmp_path, capsys):

@@ -14,6 +14,7 @@ from bench.levers import (
     RECIPE,
     RIVAL,
     SETS,
+    WIDTH,
     collect,
     radial_layers,
     run_once,
@@ -29,7 +30,7 @@ from tests.networks import write_checkpoint
 
 @pytest.fixture
 def sweep() -> Sweep:
-    return read_sweep(ROOT / "bench" / "recipe.toml")
+    return read_sweep(ROOT / "bench" / "recipe.toml", width=WIDTH)
 
 
 def network() -> nn.Module:

@@ -93,8 +93,13 @@ def test_command_is_one_that_works(command):
             "python",
             "-m",
             "bench.accuracy" | "bench.recipe" | "bench.levers" | "bench.gpu" as module,
+            *flags,
         ]:
             assert (ROOT / f"{module.replace('.', '/')}.py").is_file()
+            if flags:  # of the narrower networks, which results of their own are of
+                assert flags == ["--width", "16"]
+                name = module.removeprefix("bench.")
+                assert (ROOT / "bench" / "results" / f"{name}-w16.json").is_file()
         case ["python", "-m", "sre", "sweep", name, *_]:
             make_parser().parse_args(words[3:])
             assert (ROOT / name).is_file()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from bench.readme_accuracy import NONE, claims, results
+from bench.readme_accuracy import NO_WIDTHS, NONE, claims, results, widths
 from bench.readme_recipe import recipe
 
 ARMS = {
@@ -27,13 +27,14 @@ def figure(value: float, spread: float = 0.01) -> dict[str, float]:
     return {"value": value, "low": value - spread, "high": value + spread}
 
 
-def arm(parameters: int, far: float = 0.8) -> dict[str, Any]:
+def arm(parameters: int, far: float = 0.8, width: int = 16) -> dict[str, Any]:
     names = ("accuracy_at_0", "accuracy_mean", "accuracy_worst", "consistency", "auc_at_0")
     run = {"device": "cpu, 2 threads", "created": "2026-11-21"}
     by_angle = [0.8, 0.8, far, 0.8]  # at 0, 90, 180, 270 degrees
     return {
         "seeds": [1, 2, 3],
         "parameters": parameters,
+        "width": width,
         "multiply_adds": 15_000_000,
         "runs": [run],
         "accuracy_by_angle": by_angle,
@@ -46,9 +47,11 @@ def pair(first: str, second: str, upright: float, mean: float) -> dict[str, Any]
     return {"first": first, "second": second, "upright": figure(upright), "mean": figure(mean)}
 
 
-def made(*pairs: dict[str, Any], far: float = 0.8, sre: int = 25) -> dict[str, Any]:
+def made(
+    *pairs: dict[str, Any], far: float = 0.8, sre: int = 25, width: int = 16
+) -> dict[str, Any]:
     told = ("title", "family", "rotate", "averages")
-    arms = {name: arm(sre if "sre" in name else 100, far) for name in ARMS}
+    arms = {name: arm(sre if "sre" in name else 100, far, width) for name in ARMS}
     return {
         "arms": {
             name: dict(zip(told, facts, strict=True))
@@ -93,6 +96,14 @@ def test_the_table_has_every_arm_with_its_costs():
     ) in text
     assert "| none of its own | not measured |" in text
     assert "trained 2026-11-21 on cpu, 2 threads. From" in text
+
+
+def test_an_interval_of_one_seed_is_said_to_lack_the_seeds():
+    said = "Of a single seed, the interval is over images alone."
+    assert said not in results(WINS)
+    single = made(pair("sre", "plain", 0.0, 0.2))
+    single["datasets"]["digits"]["arms"]["plain"]["seeds"] = [2]
+    assert said in results(single)
 
 
 def test_times_are_shown_where_they_were_taken():
@@ -154,7 +165,7 @@ def test_questions_are_answered_by_the_figures(found, said):
     ],
 )  # fmt: skip
 def test_claims_are_held_against_the_figures(found, memory, rows):
-    text = claims(found, memory, memory)
+    text = claims(found, memory, memory, found)
     for row in rows:
         assert row in text, text
 
@@ -194,13 +205,32 @@ def test_the_recipe_has_a_table_and_words_of_its_own():
 
 def test_claims_tell_what_the_recipe_makes_of_them():
     lost, won = pair("sre", "plain", -0.1, -0.1), pair("sre-small", "plain-fast", -0.1, 0.2)
-    rows = claims(made(lost, won), None, None).splitlines()
+    both = made(lost, won)
+    rows = claims(both, None, None, both).splitlines()
     better = next(row for row in rows if "every turned test set" in row)
     assert "does not hold" in better
-    assert "by the recipe below surely ahead on 1 and surely behind on 0 of 1" in better
+    assert "at width 16, surely ahead on 1 and surely behind on 0 of 1" in better
     loss = next(row for row in rows if "Little loss" in row)
-    assert "by the recipe below surely ahead on 0 and surely behind on 1 of 1" in loss
+    assert "by the recipe below, at width 16, surely ahead on 0 and surely behind on 1 of" in loss
     without = made(lost)
     for name in SWEEPS:
         del without["datasets"]["digits"]["arms"][name]
-    assert "recipe" not in claims(without, None, None)
+    assert "recipe" not in claims(both, None, None, without)
+    assert "recipe" not in claims(both, None, None)
+
+
+def test_widths_are_set_side_by_side():
+    narrow = made(pair("sre", "plain", 0.0, -0.1), pair("sre", "plain-rotated", 0.0, 0.0))
+    wide = made(pair("sre", "plain", 0.0, 0.1), pair("sre", "plain-rotated", 0.0, 0.2), width=32)
+    del wide["datasets"]["digits"]["arms"]["sre-small"]  # which is then left out
+    text = widths(wide, narrow)
+    assert "| Seeds, 16, 32 | Upright, 16 | Upright, 32 | Mean, 16 |" in text
+    assert "| `digits` | CNN, trained turned | 3, 3 | 80.0 | 80.0 | 80.0 | 80.0 |" in text
+    assert "SRE, small" not in text
+    assert (
+        "SRE less the CNN, mean over all angles, is surely ahead on 0 of 1 and surely behind on 1 "
+        "of 1 at width 16; on 1 of 1 and 0 of 1 at width 32."
+    ) in text
+    assert widths(wide, None) == widths(None, narrow) == NO_WIDTHS
+    narrow["datasets"] = {}
+    assert widths(wide, narrow) == NO_WIDTHS

@@ -36,6 +36,9 @@ def add(commands: Any, default_dir: Path | str) -> None:
     sweep.add_argument(
         "--list", action="store_true", help="only print the runs, and which are done"
     )
+    sweep.add_argument("--datasets", nargs="+", metavar="NAME", help="only these of the file's")
+    sweep.add_argument("--seeds", type=int, nargs="+", metavar="N", help="only these of the file's")
+    sweep.add_argument("--width", type=int, help="of the networks, in place of the file's")
     sweep.add_argument("--address", help="a cluster of Ray's; left out: this machine")
     sweep.add_argument("--no-ray", action="store_true", help="one run after the other, without Ray")
     sweep.add_argument(
@@ -52,7 +55,8 @@ def add(commands: Any, default_dir: Path | str) -> None:
 
 
 def _sweep(args: argparse.Namespace, given: list[str]) -> int:
-    runs = read_sweep(args.file).runs()
+    sweep = read_sweep(args.file, width=args.width)
+    runs = sweep.part(datasets=args.datasets, seeds=args.seeds).runs()
     if args.list:
         for run in runs:
             state = state_of(run, data_dir=args.data_dir, output=args.output)

@@ -1,13 +1,16 @@
 """What runs does a sweep have, and in which order? Nothing is read or trained here."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from typing import TypeVar
 
 from sre.checkpoints import fingerprint_of
+from sre.errors import SettingError
 from sre.settings import TrainConfig
 
 USUAL_KERNELS = (9, 9, 5, 5)
+T = TypeVar("T", int, str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,20 @@ class Sweep:
     def arm(self, name: str) -> Arm:
         return next(arm for arm in self.arms if arm.name == name)
 
+    def part(
+        self, *, datasets: Sequence[str] | None = None, seeds: Sequence[int] | None = None
+    ) -> "Sweep":
+        """Take some of its data sets and seeds; None takes all.
+
+        Raises: SettingError: the sweep has no such data set or seed, or none was given
+        """
+        chosen = _some("data set", datasets, list(self.configs))
+        return replace(
+            self,
+            seeds=tuple(_some("seed", seeds, list(self.seeds))),
+            configs={name: self.configs[name] for name in chosen},
+        )
+
     def runs(self) -> tuple[SweepRun, ...]:
         """List all runs: seed after seed, so that a sweep that is stopped has whole seeds."""
         return tuple(
@@ -101,3 +118,16 @@ class Sweep:
             for arm in self.arms
             if not arm.averages
         )
+
+
+def _some(what: str, wanted: Sequence[T] | None, there: list[T]) -> list[T]:
+    if wanted is None:
+        return there
+    strange = [name for name in wanted if name not in there]
+    if strange or not wanted:
+        said = f"got {strange[0]!r}" if strange else "none was named"
+        raise SettingError(
+            f"a part of a sweep must be of its {what}s, {said}; choose from "
+            f"{', '.join(map(str, there))}"
+        )
+    return [name for name in there if name in wanted]

@@ -30,9 +30,10 @@ _KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true o
 T = TypeVar("T", int, float, str, bool)
 
 
-def read_sweep(path: Path) -> Sweep:
+def read_sweep(path: Path, *, width: int | None = None) -> Sweep:
     """Read and check a sweep's file.
 
+    Args: width: of all networks in place of the file's; arms with a width of their own keep it
     Raises: SREError: the file cannot be read, or a key or value in it is wrong, by its name
     """
     try:
@@ -44,7 +45,7 @@ def read_sweep(path: Path) -> Sweep:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingError(f"{path.name} is no TOML file: {error}; mend that line") from error
     try:
-        return sweep_of(raw)
+        return sweep_of(raw if width is None else raw | {"width": width})
     except SREError as error:
         raise SettingError(f"{path.name}: {error}") from error
 

@@ -117,6 +117,28 @@ def test_an_arm_may_blur_its_pools(file):
     assert run.fingerprint("") != plain.fingerprint("")
 
 
+def test_another_width_takes_the_place_of_the_files_but_not_of_an_arms_own(file):
+    file.write_text(FILE.replace("kernel_sizes", "width = 3\nkernel_sizes"))
+    assert {run.width for run in read_sweep(file, width=2).runs() if run.arm == "plain"} == {2}
+    assert {run.width for run in read_sweep(file, width=2).runs() if run.arm == "sre"} == {3}
+    with pytest.raises(SettingError, match=r"^tiny.toml: arm plain: .*width 0; give at least"):
+        read_sweep(file, width=0)
+
+
+def test_a_part_of_a_sweep_has_some_of_its_runs(file):
+    file.write_text(FILE + "\n[datasets.digits]\nepochs = 1\n")
+    sweep = read_sweep(file)
+    assert sweep.part() == sweep
+    names = [run.name for run in sweep.part(datasets=["digits"], seeds=[2]).runs()]
+    assert names == ["digits-sre-w1-s2", "digits-plain-w1-s2"]
+    with pytest.raises(SettingError, match="of its data sets, got 'cells'; choose from breastm"):
+        sweep.part(datasets=["cells"])
+    with pytest.raises(SettingError, match="of its seeds, got 3; choose from 1, 2"):
+        sweep.part(seeds=[3])
+    with pytest.raises(SettingError, match="of its seeds, none was named"):
+        sweep.part(seeds=[])
+
+
 def test_an_arm_may_have_a_side_of_its_own(file):
     plain = read_sweep(file).runs()[2]
     file.write_text(FILE.replace("kernel_sizes", "side_px = 42\nkernel_sizes"))
