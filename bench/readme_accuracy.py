@@ -155,7 +155,8 @@ def _circumstances(found: dict[str, Any]) -> str:
         f"Percent of the test images ({images}) under the `{found['protocol']}` protocol, at 0 "
         f"degrees and over {len(found['angles_deg'])} angles; means over the seeds, with 95 % "
         f"bootstrap intervals over images and seeds.{alone} Width {Comparison(found).width}. "
-        f"Training: median seconds, trained {made} on {devices}.{image} From `bench/results/accuracy.json`.\n"
+        f"Training: median seconds, trained {made} on {devices}.{image} From "
+        "`bench/results/accuracy.json`.\n"
     )
 
 
