@@ -61,6 +61,8 @@ accuracy: $(DEV) ## train and compare all networks of the sweeps in bench/; take
 	$(PY) -m sre sweep bench/recipe.toml --width 16 --no-ray
 	$(PY) -m bench.accuracy --width 16
 	$(PY) -m bench.recipe --width 16
+	$(PY) -m sre sweep bench/fine.toml --no-ray
+	$(PY) -m bench.accuracy --files bench/fine.toml
 
 readme: $(DEV) ## write the tables of README.md from the checkpoints and results
 	$(PY) -m bench.readme_tables

@@ -132,9 +132,7 @@ def measure(args: argparse.Namespace) -> int:
             "sweep makes them"
         )
         return 1
-    name, command = "accuracy", "python -m bench.accuracy"
-    if args.width is not None:
-        name, command = f"{name}-w{args.width}", f"{command} --width {args.width}"
+    name, command = named(args.files, args.width)
     times = {**circumstances(), "images": TIMED_IMAGES, "seconds": timed}
     results = {
         **began,
@@ -152,6 +150,17 @@ def measure(args: argparse.Namespace) -> int:
     }
     print(f"written: {write_results(name, results)}")
     return 0
+
+
+def named(files: Sequence[Path], width: int | None) -> tuple[str, str]:
+    """Name the results of some sweeps, and the command that makes them."""
+    name, command = "accuracy", "python -m bench.accuracy"
+    if list(files) != FILES:
+        name = "-".join([name, *(file.stem for file in files)])
+        command = " ".join([command, "--files", *(f"bench/{file.name}" for file in files)])
+    if width is not None:
+        name, command = f"{name}-w{width}", f"{command} --width {width}"
+    return name, command
 
 
 def is_there(sweep: Sweep, dataset: str, arm: Arm, args: argparse.Namespace) -> bool:
@@ -318,6 +327,7 @@ def arm_facts(sweep: Sweep, arm: Arm) -> dict[str, object]:
         "model": trained.model,
         "rotate": trained.rotate,
         "side_px": trained.side_px,  # None: as the sweep has it
+        "blur_pools": trained.blur_pools,
         "averages": arm.averages,
         "turns": arm.turns,
     }

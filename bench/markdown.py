@@ -1,4 +1,7 @@
-"""Tables of Markdown."""
+"""Tables of Markdown, and figures in words."""
+
+from collections.abc import Sequence
+from typing import Any
 
 
 def table(header: str, rows: list[list[str]], *, right: set[int]) -> str:
@@ -11,3 +14,9 @@ def table(header: str, rows: list[list[str]], *, right: set[int]) -> str:
 def percent(share: float) -> str:
     """Write a share in percent, with one digit after the point."""
     return f"{100 * share:.1f}"
+
+
+def span(values: Sequence[Any], form: str) -> str:
+    """Write from the least to the most of some values, or the one that they all are."""
+    low, high = (format(x, form) for x in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from bench.markdown import percent, table
+from bench.markdown import percent, span, table
 
 NONE = "No run has been made yet; `make accuracy` makes them, which takes hours on a CPU.\n"
 NO_WIDTHS = "Networks of one width alone have been compared yet.\n"
@@ -25,6 +25,9 @@ ROLES = {
     "recipe-augmented": "the CNN trained turned at the same rate",
     "recipe-sre-enlarged": "SRE by the recipe on enlarged images",
     "recipe-augmented-enlarged": "the CNN trained turned at the same rate on enlarged images",
+    "fine-sre-enlarged-blurred": "SRE by the fine recipe",
+    "fine-augmented": "the CNN trained turned at the same rate",
+    "fine-augmented-blurred": "that CNN with anti-aliased pools",
 }
 
 
@@ -46,7 +49,8 @@ class Difference:
 class Comparison:
     """The results, asked by roles: "sre", "plain", "augmented", "averaged", "sre-augmented".
 
-    Those of the recipe have "recipe-" before them, those on larger images "-enlarged" behind.
+    Those of another sweep have its name before them ("recipe-"), those on larger images "-enlarged"
+    behind, those with anti-aliased pools "-blurred".
     """
 
     def __init__(self, found: dict[str, Any]):
@@ -76,12 +80,14 @@ class Comparison:
     def width(self) -> str:
         """Tell the width of its networks, or from which to which they are."""
         arms = [arm for one in self.datasets.values() for arm in one["arms"].values()]
-        return _range(sorted({arm["width"] for arm in arms}), "")
+        return span(sorted({arm["width"] for arm in arms}), "")
 
 
 def _role(arm: dict[str, Any]) -> str:
     if arm["sweep"] != "accuracy":
         return f"{arm['sweep']}-{_role(arm | {'sweep': 'accuracy'})}"
+    if arm.get("blur_pools"):
+        return f"{_role(arm | {'blur_pools': False})}-blurred"
     if arm.get("side_px"):
         return f"{_role(arm | {'side_px': None})}-enlarged"
     if arm["averages"]:
@@ -95,7 +101,7 @@ def results(found: dict[str, Any] | None) -> str:
     """Write the table of all arms on all data sets, and what it answers."""
     if found is None:
         return NONE
-    parts = [arms_table(found, "accuracy"), _circumstances(found)]
+    parts = [arms_table(found, "accuracy"), circumstances(found, "accuracy")]
     parts += [f"{text}\n" for text in answers(Comparison(found))]
     return "\n".join(parts)
 
@@ -137,10 +143,11 @@ def _interval(figure: dict[str, float]) -> str:
     return "{} ({} to {})".format(*(percent(figure[name]) for name in ("value", "low", "high")))
 
 
-def _circumstances(found: dict[str, Any]) -> str:
+def circumstances(found: dict[str, Any], name: str) -> str:
+    """Tell how the figures of a results file came about."""
     runs = [r for d in found["datasets"].values() for a in d["arms"].values() for r in a["runs"]]
     devices = _listed(sorted({run["device"] for run in runs}))
-    made = _range(sorted({run["created"] for run in runs}), "")
+    made = span(sorted({run["created"] for run in runs}), "")
     images = _listed(f"`{d}` {one['images']:,}" for d, one in found["datasets"].items())
     counts = [len(a["seeds"]) for d in found["datasets"].values() for a in d["arms"].values()]
     alone = " Of a single seed, the interval is over images alone." if 1 in counts else ""
@@ -156,7 +163,7 @@ def _circumstances(found: dict[str, Any]) -> str:
         f"degrees and over {len(found['angles_deg'])} angles; means over the seeds, with 95 % "
         f"bootstrap intervals over images and seeds.{alone} Width {Comparison(found).width}. "
         f"Training: median seconds, trained {made} on {devices}.{image} From "
-        "`bench/results/accuracy.json`.\n"
+        f"`bench/results/{name}.json`.\n"
     )
 
 
@@ -331,13 +338,13 @@ def _fewer(
     if not shares:
         return _missing(comparison)
     holds = all(least <= share <= most for share in shares)
-    told = f"{_range(shares, '.0f')} % fewer than the CNN of the same width"
+    told = f"{span(shares, '.0f')} % fewer than the CNN of the same width"
     small, rival = (
         recipe.figures(role, "parameters") if recipe else {}
         for role in ("recipe-sre", "recipe-plain")
     )
     if fewer := [100 * (1 - small[d] / rival[d]) for d in small if d in rival]:
-        told += f"; by the recipe below {_range(fewer, '.0f')} %"
+        told += f"; by the recipe below {span(fewer, '.0f')} %"
     return _verdict(holds), told
 
 
@@ -411,11 +418,6 @@ def _upper(words: str) -> str:
 
 def _of(found: Sequence[Difference]) -> str:
     return f" ({', '.join(d.told for d in found)})" if found else ""
-
-
-def _range(values: Sequence[Any], form: str) -> str:
-    low, high = (format(x, form) for x in (min(values), max(values)))
-    return low if low == high else f"{low} to {high}"
 
 
 def _listed(words: Iterable[str]) -> str:

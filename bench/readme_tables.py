@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench.markdown import percent, table
 from bench.readme_accuracy import claims, results, widths
+from bench.readme_fine import fine
 from bench.readme_levers import levers
 from bench.readme_recipe import recipe
 from sre.checkpoints import CheckpointCard, load_card
@@ -341,6 +342,7 @@ TABLES: dict[str, Callable[[], str]] = {
         _results("accuracy"), _results("forward"), _results("train_step"), _results("accuracy-w16")
     ),
     "levers": lambda: levers(_results("levers")),
+    "fine": lambda: fine(_results("accuracy-fine")),
     "recipe": lambda: recipe(_results("recipe-w16"), _results("accuracy-w16")),
     "speed": speed,
     "training": training,

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -127,7 +128,7 @@ def test_where_no_run_is_done_it_says_so(tmp_path, capsys):
 def test_what_networks_said_outlives_their_checkpoints(tmp_path, monkeypatch):
     monkeypatch.setattr(harness, "RESULTS_DIR", tmp_path)
     monkeypatch.setattr(accuracy, "RESULTS_DIR", tmp_path)
-    file, folder = tmp_path / "accuracy.toml", tmp_path / "checkpoints"
+    file, folder = tmp_path / "tiny.toml", tmp_path / "checkpoints"
     file.write_text(SWEEP, encoding="utf-8")
     np.savez(tmp_path / "breastmnist.npz", **breast(test=24))
     folders = {"folder": folder, "data-dir": tmp_path, "runs": tmp_path / "runs"}
@@ -141,7 +142,7 @@ def test_what_networks_said_outlives_their_checkpoints(tmp_path, monkeypatch):
     def compared(*flags: str) -> dict:
         given = [f"--{name}={path}" for name, path in folders.items()]
         assert main([*given, "--files", str(file), *flags]) == 0
-        return json.loads((tmp_path / "accuracy.json").read_text(encoding="utf-8"))
+        return json.loads((tmp_path / "accuracy-tiny.json").read_text(encoding="utf-8"))
 
     train(1)
     first = compared("--time")
@@ -165,6 +166,16 @@ def test_what_networks_said_outlives_their_checkpoints(tmp_path, monkeypatch):
     file.write_text(SWEEP.replace("epochs = 1", "epochs = 2"), encoding="utf-8")
     given = [f"--{name}={path}" for name, path in folders.items()]
     assert main([*given, "--files", str(file)]) == 1
+
+
+def test_results_of_other_sweeps_and_widths_have_names_of_their_own():
+    assert accuracy.named(accuracy.FILES, None) == ("accuracy", "python -m bench.accuracy")
+    assert accuracy.named(accuracy.FILES, 16) == (
+        "accuracy-w16", "python -m bench.accuracy --width 16",
+    )  # fmt: skip
+    assert accuracy.named([Path("bench/fine.toml")], None) == (
+        "accuracy-fine", "python -m bench.accuracy --files bench/fine.toml",
+    )  # fmt: skip
 
 
 def test_kept_answers_of_other_images_are_not_used(tmp_path, data):

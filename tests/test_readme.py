@@ -96,10 +96,14 @@ def test_command_is_one_that_works(command):
             *flags,
         ]:
             assert (ROOT / f"{module.replace('.', '/')}.py").is_file()
-            if flags:  # of the narrower networks, which results of their own are of
-                assert flags == ["--width", "16"]
-                name = module.removeprefix("bench.")
-                assert (ROOT / "bench" / "results" / f"{name}-w16.json").is_file()
+            name = module.removeprefix("bench.")
+            match flags:
+                case ["--width", width]:
+                    assert (ROOT / "bench" / "results" / f"{name}-w{width}.json").is_file()
+                case ["--files", file]:
+                    assert (ROOT / file).is_file()
+                case _:
+                    assert not flags
         case ["python", "-m", "sre", "sweep", name, *_]:
             make_parser().parse_args(words[3:])
             assert (ROOT / name).is_file()
