@@ -271,6 +271,7 @@ function buildCost(table, bundle) {
     return `${angles[confidence.indexOf(lowest)]}° (${wholePercent(lowest)})`;
   };
   const lines = [
+    ["Side of the image it sees", (m) => `${m.side_px} px`],
     ["Parameters", (m) => count(m.parameters)],
     ["Multiply-adds, one image", (m) => count(m.multiply_adds)],
     ["Angles with another answer than at 0°", (m) => `${m.changes} of ${angles.length}`],

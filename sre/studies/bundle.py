@@ -9,7 +9,7 @@ import base64
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from sre.protocols import PROTOCOLS
 from sre.resnet import STAGES
 from sre.studies.orbit import ModelView, OrbitView, StageView, tell_apart
 
-VERSION = 4
+VERSION = 5
 LIMIT_BYTES, SPARE_BYTES = 400_000, 1_000  # of the bundle; for the sample's name, put in later
 # Of AVIF: each try takes 0.2 s, so that the one that most bundles fit with comes first. Then better
 # ones, each 1.35 times as large or more, while there is room; or worse ones, until it fits.
@@ -110,7 +110,7 @@ def _bundle(
     cards = [model.card for model in view.models]
     titles = tell_apart(cards, lambda card: TITLES[card.arm][0])
     models = [
-        _model(model, title, [{n: job.result() for n, job in sheets.items()} for sheets in row])
+        _model(model, protocol.side_px or model.card.side_px, title, row)
         for model, title, row in zip(view.models, titles, jobs, strict=True)
     ]
     targets = {m.target for m in view.models}
@@ -140,8 +140,11 @@ def _bundle(
     }
 
 
-def _model(model: ModelView, title: str, sheets: Sequence[Json]) -> Json:
+def _model(
+    model: ModelView, side_px: int, title: str, jobs: Sequence[Mapping[str, Future[Json]]]
+) -> Json:
     card = model.card
+    sheets = [{name: job.result() for name, job in of_stage.items()} for of_stage in jobs]
     short = TITLES[card.arm][1]
     confidence = model.confidence(model.target)
     return {
@@ -151,6 +154,7 @@ def _model(model: ModelView, title: str, sheets: Sequence[Json]) -> Json:
         "short": short,
         "parameters": card.parameters,
         "multiply_adds": card.multiply_adds,
+        "side_px": side_px,
         "target": model.target,
         "probabilities": [[round(p, 4) for p in row] for row in model.probabilities.tolist()],
         "predictions": model.predictions.tolist(),

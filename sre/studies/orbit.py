@@ -20,7 +20,7 @@ from sre.resnet import STAGES, ResNet
 from sre.symmetry import Interpolation, disc_mask, relative_error, rotate_each, rotate_orbit
 
 ANGLES_DEG = tuple(float(a) for a in range(0, 360, 5))
-PASS_ANGLES = 24
+PASS_ANGLES, PASS_SIDE_PX = 24, 28  # of larger images fewer angles a pass: as many pixels
 STRONGEST = 8  # channels shown of a stage, besides their mean
 
 
@@ -77,9 +77,9 @@ class OrbitView:
     angles_deg: np.ndarray
     protocol: str
     label: int | tuple[int, ...] | None  # the true class, or 0/1 a label; None: not known
-    side_px: int
-    seen: np.ndarray  # uint8 (angles, S, S, C): what the networks see, before normalising
-    interpolation_error: np.ndarray  # (angles,): of turning to and back alone, the floor of all
+    side_px: int  # the largest that a network takes
+    seen: np.ndarray  # uint8 (angles, S, S, C): what that one sees, before normalising
+    interpolation_error: np.ndarray  # (angles,): of turning it to and back alone, the floor of all
     models: tuple[ModelView, ...]
 
     @property
@@ -124,12 +124,13 @@ def short_name(card: CheckpointCard) -> str:
 def tell_apart(
     cards: Sequence[CheckpointCard], name_of: Callable[[CheckpointCard], str]
 ) -> list[str]:
-    """Name networks; those of one name by what they differ in: depth, width, or their order."""
+    """Name networks; those of one name by what they differ in: depth, width, side, or order."""
     names = [name_of(card) for card in cards]
     depths = [f"{n} {card.model[-2:]}" for n, card in zip(names, cards, strict=True)]
     wide = [f"{n} of width {card.width}" for n, card in zip(names, cards, strict=True)]
+    sides = [f"{n} at {card.side_px} px" for n, card in zip(names, cards, strict=True)]
     counted = [f"{n} (number {i})" for i, n in enumerate(wide, 1)]
-    for finer in (wide, depths, counted):
+    for finer in (wide, depths, sides, counted):
         if len(set(names)) == len(names):
             break
         alike = [names.count(n) > 1 for n in names]
@@ -160,6 +161,7 @@ def study_orbit(
 ) -> OrbitView:
     """Turn an image, uint8 (H, H) or (H, H, 3), by every angle and trace the networks, a pass each.
 
+    Each network gets the image at the side that it was trained with, if the protocol has none.
     CAMs explain ``target`` or, by default, what each network predicts upright.
 
     Raises: CheckpointError: a checkpoint cannot be loaded, takes other images, does not fit the
@@ -178,26 +180,31 @@ def study_orbit(
                 f"{path.name} takes images of {card.in_channels} channels, this one has {channels};"
                 " choose another data set"
             )
-        if (card.classes, card.side_px) != (first.classes, first.side_px):
+        if card.classes != first.classes:
             raise CheckpointError(
-                f"{path.name} has other classes or another image side than {checkpoints[0].name}; "
-                "train both alike"
+                f"{path.name} has other classes than {checkpoints[0].name}; train both on one data "
+                "set"
             )
         if target is not None and not 0 <= target < len(card.classes):
             raise SettingError(
                 f"the class to explain must be from 0 to {len(card.classes) - 1}, got {target}"
             )
-    pixels = prepare(image[None], chosen, side_px=first.side_px).to(device)
-    x = present_orbit(pixels, chosen, ANGLES_DEG)
+    inputs = {
+        side: present_orbit(
+            prepare(image[None], chosen, side_px=side).to(device), chosen, ANGLES_DEG
+        )
+        for side in {card.side_px for _, card in loaded}
+    }
     models = []
     for path, (model, card) in zip(checkpoints, loaded, strict=True):
         if not is_wanted():
             raise Dropped("the visitor has moved on; ask again if you still want it")
-        models.append(_trace_orbit(model, card, x, target))
+        models.append(_trace_orbit(model, card, inputs[card.side_px], target))
         if not _is_finite(models[-1]):
             raise CheckpointError(
                 f"{path.name} answers this image with numbers that are not finite; train it again"
             )
+    x = inputs[max(inputs)]
     seen = ((x * 0.5 + 0.5).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     return OrbitView(
         np.array(ANGLES_DEG),
@@ -233,7 +240,8 @@ def _trace_orbit(
     logits: list[Tensor] = []
     features: dict[str, list[Tensor]] = {name: [] for name in STAGES}
     cams: dict[str, list[Tensor]] = {name: [] for name in STAGES}
-    for some in x.split(PASS_ANGLES):
+    angles = max(1, int(PASS_ANGLES * min(1, (PASS_SIDE_PX / x.shape[-1]) ** 2)))
+    for some in x.split(angles):
         traced = trace(model, some)
         logits.append(traced.logits.detach())
         target = int(logits[0][0].argmax()) if target is None else target

@@ -11,7 +11,8 @@ from sre.models import find_model
 
 ARMS = ("sre", "plain", "augmented")  # the columns, in their order
 MOST = len(ARMS)
-SIZE_PX = 28
+SIZE_PX = 28  # of the images
+MOST_SIDE_PX = 64  # to which a network may have them enlarged: a turn must not take minutes
 TRAINED = "trained:"  # begins the name of what was trained on the page
 
 
@@ -32,11 +33,12 @@ class Network:
         """What tells it from others, for a list to choose from."""
         card = self.card
         turned = ", turned in training" if card.rotates_in_training else ""
+        side = f", at {card.side_px} px" if card.side_px != SIZE_PX else ""
         where = ", trained here" if self.is_trained_here else ""
         extra = self.path.name.removesuffix(".safetensors")
         usual = card.file_name.removesuffix(".safetensors")
         marked = f" ({extra.removeprefix(usual).lstrip('-')[:8]})" if extra != usual else ""
-        return f"{find_model(card.model).title}, width {card.width}{turned}{where}{marked}"
+        return f"{find_model(card.model).title}, width {card.width}{side}{turned}{where}{marked}"
 
 
 def trained_dir(cache_dir: Path) -> Path:
@@ -56,7 +58,7 @@ def list_shelf(checkpoints_dir: Path, cache_dir: Path) -> list[Network]:
 
 def networks_of(shelf: Sequence[Network], entry: DatasetEntry) -> dict[str, Network]:
     """Select by name those of a data set as it is now."""
-    ours = (entry.name, entry.classes, entry.channels, entry.is_multi_label, SIZE_PX)
+    ours = (entry.name, entry.classes, entry.channels, entry.is_multi_label)
     return {
         network.name: network
         for network in shelf
@@ -66,13 +68,13 @@ def networks_of(shelf: Sequence[Network], entry: DatasetEntry) -> dict[str, Netw
             card.classes,
             card.in_channels,
             card.is_multi_label,
-            card.side_px,
         )
+        and card.side_px <= MOST_SIDE_PX
     }
 
 
 def usual(networks: Mapping[str, Network]) -> list[Network]:
-    """Choose what is compared unless others are asked for: the app's narrowest of each arm.
+    """Choose what is compared unless others are asked for: the app's least costly of each arm.
 
     What was trained on the page stands in where the app brings nothing.
     """
@@ -80,8 +82,12 @@ def usual(networks: Mapping[str, Network]) -> list[Network]:
     for arm in ARMS:
         of_arm = [n for n in networks.values() if n.card.arm == arm]
         if of_arm:
-            chosen.append(min(of_arm, key=lambda n: (n.is_trained_here, n.card.width, n.name)))
-    return chosen or sorted(networks.values(), key=lambda n: (n.card.width, n.name))[:MOST]
+            chosen.append(min(of_arm, key=lambda n: (n.is_trained_here, *_cost(n))))
+    return chosen or sorted(networks.values(), key=_cost)[:MOST]
+
+
+def _cost(network: Network) -> tuple[int, int, str]:
+    return network.card.side_px, network.card.width, network.name
 
 
 def choose(networks: Mapping[str, Network], names: object) -> list[Network]:

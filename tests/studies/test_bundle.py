@@ -136,6 +136,7 @@ def test_a_bundle_says_what_the_view_says(studied):
         assert (got["name"], got["arm"]) == (card.model, card.arm)
         assert got["parameters"] == card.parameters > 0
         assert got["multiply_adds"] == card.multiply_adds
+        assert got["side_px"] == card.side_px == 28
         assert got["test"] == card.test
         assert got["predictions"] == model.predictions.tolist()
         assert_allclose(got["probabilities"], model.probabilities, atol=5e-5)

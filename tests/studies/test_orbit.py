@@ -8,7 +8,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sre.checkpoints import load_checkpoint, save_checkpoint
+from sre.checkpoints import CheckpointCard, load_checkpoint, save_checkpoint
 from sre.errors import CheckpointError, Dropped, SettingError, UnknownNameError
 from sre.explanation import explain
 from sre.protocols import PROTOCOLS, find_protocol, prepare, present
@@ -22,6 +22,7 @@ from sre.studies.orbit import (
     load_fresh,
     short_name,
     study_orbit,
+    tell_apart,
     times,
 )
 from sre.symmetry import disc_mask
@@ -255,12 +256,27 @@ def test_checkpoints_of_other_channels(networks, colour_networks):
         study_orbit(noise(), checkpoints=[networks["sre"], colour_networks["sre"]])
 
 
-@pytest.mark.parametrize("change", [{"side_px": 32}, {"classes": ("a", "b")}], ids=str)
-def test_checkpoints_that_do_not_fit_each_other(networks, tmp_path, change):
-    other = write_checkpoint(tmp_path, model="resnet18", **change)
-    message = f"^{other.name} has other classes or another image side than {networks['sre'].name};"
+def test_checkpoints_of_other_classes(networks, tmp_path):
+    other = write_checkpoint(tmp_path, model="resnet18", classes=("a", "b"))
+    message = f"^{other.name} has other classes than {networks['sre'].name};"
     with pytest.raises(CheckpointError, match=message):
         study_orbit(noise(), checkpoints=[networks["sre"], other])
+
+
+@BOTH
+def test_each_network_gets_the_image_at_its_own_side(networks, tmp_path, protocol):
+    fine = write_checkpoint(tmp_path, model="resnet18", side_px=42)
+    view = study_orbit(noise(), checkpoints=[fine, networks["sre"]], protocol=protocol)
+    chosen = find_protocol(protocol)
+    for path, side, found in zip((fine, networks["sre"]), (42, 28), view.models, strict=True):
+        side = chosen.side_px or side
+        x = prepare(noise()[None], chosen, side_px=side)
+        x = present(x, chosen, angle_deg=ANGLES_DEG[7])
+        logits = load_checkpoint(path)[0](x)
+        assert_allclose(found.probabilities[7], logits[0].softmax(0), atol=1e-5)
+        assert found.stages[0].cam.shape == (72, side, side)
+    assert view.side_px == (chosen.side_px or 42)
+    assert view.seen.shape[1:3] == (view.side_px, view.side_px)
 
 
 def test_missing_and_damaged_checkpoints(tmp_path, networks):
@@ -348,6 +364,16 @@ def headline(label: object, **predictions: list[int]) -> str:
     models = tuple(network_view(arm, found) for arm, found in predictions.items())
     nothing = np.zeros(0)
     return OrbitView(nothing, "disc", label, 28, nothing, nothing, models).headline
+
+
+def test_networks_of_one_name_are_told_apart_by_what_they_differ_in():
+    def told(*cards: CheckpointCard) -> list[str]:
+        return tell_apart(cards, lambda card: "SRE")
+
+    assert told(CARD) == ["SRE"]
+    assert told(CARD, replace(CARD, width=9)) == ["SRE of width 4", "SRE of width 9"]
+    assert told(CARD, replace(CARD, side_px=42)) == ["SRE at 28 px", "SRE at 42 px"]
+    assert told(CARD, CARD) == ["SRE of width 4 (number 1)", "SRE of width 4 (number 2)"]
 
 
 RIGHT, ONCE, WRONG = [3] * 72, [3] * 71 + [4], [4] * 72

@@ -57,10 +57,18 @@ def test_one_name_in_two_folders_is_two_networks(folders):
     assert found["digits-sre_resnet18-w2.safetensors"].title == "SRE-ResNet18, width 2"
 
 
-def test_other_sides_and_classes_are_left_out(folders):
-    write_checkpoint(trained_dir(folders[1]), width=3, side_px=32)
+def test_other_classes_and_large_sides_are_left_out(folders):
+    write_checkpoint(trained_dir(folders[1]), width=3, side_px=72)
     write_checkpoint(trained_dir(folders[1]), width=5, classes=("a", "b"))
     assert len(networks_of(list_shelf(*folders), DIGITS)) == 3
+
+
+def test_a_network_of_another_side_says_so_and_is_not_the_usual_one(folders):
+    usual_ones = names(folders)
+    write_checkpoint(folders[0], width=1, side_px=42)
+    found = networks_of(list_shelf(*folders), DIGITS)
+    assert found["digits-sre_resnet18-w1.safetensors"].title == "SRE-ResNet18, width 1, at 42 px"
+    assert names(folders) == usual_ones
 
 
 @pytest.mark.parametrize(
