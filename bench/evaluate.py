@@ -29,6 +29,7 @@ from sre.statistics import areas_under_curve, bootstrap_weights
 from sre.studies.answering import CHUNK_IMAGES, Measured
 from sre.studies.contenders import load_contenders
 from sre.studies.evaluate_run import EvaluationView, run_evaluation
+from sre.studies.shelf import SIZE_PX
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,9 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def find_networks(dataset: str) -> list[Path]:
-    """Give the networks that are shipped for a data set."""
+    """Give the networks that are shipped for a data set, for images as they are."""
     cards = list_checkpoints(ROOT / "checkpoints")
-    return [path for path, card in cards.items() if card.dataset == dataset]
+    ours = (dataset, SIZE_PX)
+    return [path for path, card in cards.items() if (card.dataset, card.side_px) == ours]
 
 
 def measure_whole(dataset: str, data_dir: Path, most_images: int | None) -> dict[str, object]:

@@ -15,6 +15,7 @@ from bench.readme_recipe import recipe
 from sre.checkpoints import CheckpointCard, load_card
 from sre.data.table import DATASETS, DatasetEntry
 from sre.models import find_model
+from sre.studies.shelf import SIZE_PX
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -80,14 +81,18 @@ def checkpoints() -> str:
     if not cards:
         return "No checkpoints are there yet.\n"
     order = {name: place for place, name in enumerate(DATASETS)}
-    cards.sort(key=lambda card: (order[card.dataset], card.width, list(ARMS).index(card.arm)))
+    cards.sort(
+        key=lambda card: (
+            order[card.dataset], card.side_px, card.width, list(ARMS).index(card.arm)
+        )
+    )  # fmt: skip
     header = (
         "Data set | Network | Parameters | Multiply-adds | Upright | Mean | Worst | Consistency"
     )
     body = table(
         f"{header} | AUC", [_checkpoint_row(card) for card in cards], right=set(range(2, 9))
     )
-    return f"{body}\n{_standings(cards)}\n"
+    return f"{body}\n{_standings([card for card in cards if card.side_px == SIZE_PX])}\n"
 
 
 def _indexed() -> list[str]:
@@ -102,7 +107,7 @@ def _checkpoint_row(card: CheckpointCard) -> list[str]:
     auc = test.get("auc_at_0")
     return [
         f"`{card.dataset}`",
-        ARMS[card.arm],
+        ARMS[card.arm] + (f", at {card.side_px} px" if card.side_px != SIZE_PX else ""),
         f"{card.parameters:,}",
         f"{card.multiply_adds / 1e6:.1f} M",
         *(percent(test[name]) for name in ("accuracy_at_0", "accuracy_mean", "accuracy_worst")),

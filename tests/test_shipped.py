@@ -18,7 +18,7 @@ SHIPPED = {FOLDER / row["file"] for row in INDEX}
 CARDS = {path: card for path, card in list_checkpoints(FOLDER).items() if path in SHIPPED}
 DATASETS = ("cells", "digits", "breastmnist", "retinamnist", "pneumoniamnist", "bloodmnist")
 ARMS = ("sre", "plain", "augmented")
-BY_ARM = {(card.dataset, card.arm): card for card in CARDS.values()}
+BY_ARM = {(card.dataset, card.arm): card for card in CARDS.values() if card.side_px == 28}
 LIMIT_BYTES = 24_000_000
 # Settings that may differ between the three networks of a data set: the point of the comparison.
 ARM_SETTINGS = {"rotate"}
