@@ -2,7 +2,7 @@
 
 const REST_MS = 500;
 const ESTIMATE_REST_MS = 900;
-const WHOLE = ["width", "epochs", "seed", "batch_size"];
+const WHOLE = ["width", "epochs", "seed", "batch_size", "side_px"];
 const session = Array.from(crypto.getRandomValues(new Uint32Array(4)), (word) => word.toString(16)).join("");
 
 /** Seconds as a person would say them. */

@@ -5,7 +5,7 @@ const STATES = { queued: "waiting", running: "under way", interrupted: "broken o
 function runTitle({ settings }, form) {
   if (!settings.model) return "A run whose settings are damaged";
   const model = form.models.find(({ name }) => name === settings.model)?.title ?? settings.model;
-  return `${model}, width ${settings.width}${settings.rotate ? ", turned in training" : ""}, on ${settings.dataset}`;
+  return `${model}, width ${settings.width}${settings.side_px === 28 ? "" : `, at ${settings.side_px} px`}${settings.rotate ? ", turned in training" : ""}, on ${settings.dataset}`;
 }
 
 function runState(job) {

@@ -8,15 +8,18 @@ from typing import Any
 
 from sre.data.table import find_dataset
 from sre.errors import SettingError
-from sre.models import CLASSIFIERS, find_model
+from sre.models import CLASSIFIERS, MIN_SIDE_PX, find_model
 from sre.settings import TrainConfig
+from sre.studies.shelf import MOST_SIDE_PX, SIZE_PX
 
 # Tighter than the library's: a page's visitors share one machine.
-MOST = MappingProxyType({"width": 128, "epochs": 1000, "batch_size": 512, "minutes": 1440})
+MOST = MappingProxyType(
+    {"width": 128, "epochs": 1000, "batch_size": 512, "minutes": 1440, "side_px": MOST_SIDE_PX}
+)
 # Of a TrainConfig, what the page lets one choose; the rest stays as the library has it.
 CHOICES = (
     "epochs", "batch_size", "learning_rate", "rotate", "protocol", "seed", "scale", "shift",
-    "mask_rate", "balance",
+    "mask_rate", "side_px", "balance",
 )  # fmt: skip
 _KINDS = MappingProxyType(
     {"rotate": bool, "balance": bool, "protocol": str}
@@ -54,6 +57,7 @@ class JobSettings:
             ("width", self.width, 1),
             ("epochs", self.config.epochs, 1),
             ("batch_size", self.config.batch_size, 2),
+            ("side_px", self.config.side_px, MIN_SIDE_PX),
         ):
             if not least <= value <= MOST[name]:
                 raise SettingError(f"{name} must be from {least} to {MOST[name]}, got {value}")
@@ -75,6 +79,8 @@ class JobSettings:
 
         Raises: SREError: what is wrong with it
         """
+        if isinstance(request, dict) and request:
+            request = {"side_px": SIZE_PX} | request  # runs of earlier versions have none
         names = ("dataset", "model", "width", "kernel_sizes", "blur_pools", "minutes", *CHOICES)
         missing = [n for n in names if n not in request] if isinstance(request, dict) else names
         if missing:

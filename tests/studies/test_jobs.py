@@ -31,6 +31,7 @@ REQUEST = {
     "blur_pools": False, "minutes": None, "epochs": 3, "batch_size": 4, "learning_rate": 2e-3,
     "rotate": False,
     "protocol": "disc", "seed": 5, "scale": 0.1, "shift": 0.1, "mask_rate": 0.5, "balance": False,
+    "side_px": 28,
 }  # fmt: skip
 SETTINGS = JobSettings.from_request(REQUEST)
 WAIT_S = 120
@@ -110,6 +111,9 @@ def test_settings_there_and_back():
         ({"width": True}, "width must be a whole number, got 'True'"),
         ({"epochs": 1001}, "epochs must be from 1 to 1000, got 1001"),
         ({"batch_size": 513}, "batch_size must be from 2 to 512, got 513"),
+        ({"side_px": 65}, "side_px must be from 24 to 64, got 65"),
+        ({"side_px": 23}, "side_px must be from 24 to"),
+        ({"side_px": None}, "side_px must be a whole number, got nothing"),
         ({"learning_rate": 2}, "learning_rate must be above 0 and at most 1, got 2"),
         ({"learning_rate": float("nan")}, "learning_rate must be a number, got 'nan'"),
         ({"rotate": 1}, "rotate must be yes or no, got '1'"),
@@ -130,6 +134,11 @@ def test_what_cannot_be_asked_is_one_sentence(change, message):
     with pytest.raises(SREError) as caught:
         JobSettings.from_request(REQUEST | change)
     assert message in str(caught.value)
+
+
+def test_settings_of_before_images_could_be_enlarged_can_be_read():
+    earlier = {name: value for name, value in REQUEST.items() if name != "side_px"}
+    assert JobSettings.from_request(earlier) == SETTINGS
 
 
 @pytest.mark.parametrize("request_", [None, [], {}, "x"])

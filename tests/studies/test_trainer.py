@@ -34,7 +34,7 @@ def test_the_form_is_json_and_its_presets_can_be_asked_for(trainer):
     assert [m["name"] for m in form["models"]][:2] == ["sre_resnet18", "resnet18"]
     for preset in PRESETS:
         JobSettings.from_request({"dataset": "digits"} | preset["settings"])
-    assert "AdamW instead of SGD" in PRESETS[2]["description"]
+    assert "AdamW instead of SGD" in PRESETS[3]["description"]
 
 
 def test_costs_are_those_of_the_network(trainer):
