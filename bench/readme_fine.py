@@ -38,9 +38,9 @@ def _costs(found: dict[str, Any]) -> str:
     stays = {dataset: sre["consistency"]["value"] for dataset, (sre, _) in both.items()}
     steady = sum(value >= 0.99 for value in stays.values())
     told = (
-        f"**At what cost?** {_less(both, 'parameters')} % fewer parameters and "
-        f"{_less(both, 'multiply_adds')} % fewer multiply-adds than the CNN trained turned; its "
-        f"consistency is 99 % or more on {steady} of {len(stays)} ("
+        f"**At what cost?** {_ratio(both, 'parameters')} of the parameters of the CNN trained "
+        f"turned and {_ratio(both, 'multiply_adds')} of its multiply-adds; its consistency is 99 % "
+        f"or more on {steady} of {len(stays)} ("
         + ", ".join(f"`{dataset}` {percent(value)}" for dataset, value in stays.items())
         + ")"
     )
@@ -55,5 +55,5 @@ def _costs(found: dict[str, Any]) -> str:
     return f"{told}; an image takes {span(ratios, '.1f')} times as long."
 
 
-def _less(both: dict[str, tuple[dict[str, Any], dict[str, Any]]], name: str) -> str:
-    return span([100 * (1 - sre[name] / cnn[name]) for sre, cnn in both.values()], ".0f")
+def _ratio(both: dict[str, tuple[dict[str, Any], dict[str, Any]]], name: str) -> str:
+    return f"{span([100 * sre[name] / cnn[name] for sre, cnn in both.values()], '.0f')} %"

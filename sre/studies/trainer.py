@@ -52,7 +52,7 @@ PRESETS = (
     },
     {
         "name": "fine",
-        "title": "SRE at its best",
+        "title": "SRE on a finer grid",
         "description": "What did best on validation images at the multiply-adds of a CNN of width "
         "16: width 19, images enlarged to 42 px, on which turns are finer, anti-aliased pools, "
         "kernels 5, 5, 3, 3, bands at one pace, and a learning rate of 0.004.",
