@@ -69,9 +69,11 @@ function syncChoices() {
   if (ui.networks.dataset.of === state.dataset) return;
   ui.networks.dataset.of = state.dataset;
   for (const label of ui.networks.querySelectorAll("label")) label.remove();
+  let room = choices.most_networks;
   for (const network of rowOf(state.dataset)?.networks ?? []) {
     const input = make("input", { type: "checkbox", value: network.file });
-    input.checked = !left.has(network.file);
+    input.checked = !left.has(network.file) && room > 0;
+    room -= input.checked;
     ui.networks.append(make("label", { title: network.title }, input, make("b", { text: `${families(network)}, width ${network.width}${network.file.startsWith("trained:") ? ", trained here" : ""}` }),
       make("span", { class: "lab-small", text: `${count(network.parameters)} parameters · ${count(network.multiply_adds)} multiply-adds` })));
   }
@@ -79,6 +81,7 @@ function syncChoices() {
 
 function choose(change) {
   state = { ...state, ...change };
+  ui.errors.replaceChildren(); // they were of another choice
   writeChoice({ isNew: true });
   open();
 }
@@ -226,6 +229,12 @@ function closeImages() {
   for (const pressed of element.querySelectorAll("[aria-pressed=true]")) pressed.setAttribute("aria-pressed", "false");
 }
 
+/** The file of a result's model; an average comes after the network that it asks. */
+function fileOf({ models, settings }, model) {
+  const networks = models.slice(0, model + 1).filter(({ averaged_rotations: turns }) => turns === 1).length;
+  return settings.checkpoints[networks - 1];
+}
+
 async function listImages(kind, model, { row, column: col, cell }) {
   const { result, angles } = shown;
   const index = Number(ui.slider.value);
@@ -241,7 +250,7 @@ async function listImages(kind, model, { row, column: col, cell }) {
   const pictures = sheet.sheet ? await decodePictures(sheet.sheet) : [];
   if (shown?.result !== result || cell.getAttribute("aria-pressed") !== "true") return; // the visitor has moved on
   ui.images.replaceChildren(...imageLinks({
-    ...found, pictures, dataset: result.dataset, angle: angles[index], protocol: result.protocol,
+    ...found, pictures, dataset: result.dataset, angle: angles[index], protocol: result.protocol, network: fileOf(result, model),
     words: found.total ? words : `No image is ${words}`,
   }));
   ui.images.hidden = false;

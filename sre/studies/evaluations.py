@@ -74,6 +74,7 @@ class Evaluations:
                 {"name": p.name, "description": p.description} for p in PROTOCOLS.values()
             ],
             "steps_deg": list(STEPS_DEG),
+            "most_networks": MOST_NETWORKS,
             "start": {"dataset": first[0] if first else "cells", "protocol": "disc"},
         }
 
@@ -222,7 +223,7 @@ class Evaluations:
     def _chosen(self, entry: DatasetEntry, names: object) -> list[str]:
         there = list(self._networks(entry))
         if not isinstance(names, list) or not 1 <= len(names) <= MOST_NETWORKS:
-            raise SettingError(f"choose from 1 to {MOST_NETWORKS} networks")
+            raise SettingError(f"an evaluation takes 1 to {MOST_NETWORKS} networks; tick as many")
         for name in names:
             if name not in there:
                 raise SettingError(

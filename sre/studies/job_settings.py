@@ -16,6 +16,7 @@ from sre.studies.shelf import MOST_SIDE_PX, SIZE_PX
 MOST = MappingProxyType(
     {"width": 128, "epochs": 1000, "batch_size": 512, "minutes": 1440, "side_px": MOST_SIDE_PX}
 )
+LEAST = MappingProxyType({"width": 1, "epochs": 1, "batch_size": 2, "side_px": MIN_SIDE_PX})
 # Of a TrainConfig, what the page lets one choose; the rest stays as the library has it.
 CHOICES = (
     "epochs", "batch_size", "learning_rate", "rotate", "protocol", "seed", "scale", "shift",
@@ -53,14 +54,13 @@ class JobSettings:
             raise SettingError(
                 f"{self.model} is no classifier of images; choose from {', '.join(CLASSIFIERS)}"
             )
-        for name, value, least in (
-            ("width", self.width, 1),
-            ("epochs", self.config.epochs, 1),
-            ("batch_size", self.config.batch_size, 2),
-            ("side_px", self.config.side_px, MIN_SIDE_PX),
-        ):
-            if not least <= value <= MOST[name]:
-                raise SettingError(f"{name} must be from {least} to {MOST[name]}, got {value}")
+        config = self.config
+        _check_limits(
+            width=self.width,
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            side_px=config.side_px,
+        )
         if self.minutes is not None and not 0.1 <= self.minutes <= MOST["minutes"]:
             raise SettingError(
                 f"minutes must be from 0.1 to {MOST['minutes']}, or left empty for no limit; got "
@@ -92,10 +92,13 @@ class JobSettings:
         chosen: dict[str, Any] = {
             name: _read(request[name], name, _KINDS.get(name, int)) for name in CHOICES
         }
+        width = _read(request["width"], "width", int)
+        numbers = {name: chosen[name] for name in LEAST if name in chosen}
+        _check_limits(width=width, **numbers)  # before the library's, which are wider
         return cls(
             dataset=_read(request["dataset"], "dataset", str),
             model=_read(request["model"], "model", str),
-            width=_read(request["width"], "width", int),
+            width=width,
             kernel_sizes=tuple(_read(k, "a kernel size", int) for k in sizes),
             config=TrainConfig(**chosen),
             minutes=None if minutes is None else _read(minutes, "minutes", float),
@@ -140,6 +143,12 @@ class JobSettings:
         if self.minutes is not None:
             parts += ["--minutes", f"{self.minutes:g}"]
         return shlex.join(parts)
+
+
+def _check_limits(**numbers: int) -> None:
+    for name, value in numbers.items():
+        if not LEAST[name] <= value <= MOST[name]:
+            raise SettingError(f"{name} must be from {LEAST[name]} to {MOST[name]}, got {value}")
 
 
 def _read(value: object, name: str, kind: type) -> Any:

@@ -135,7 +135,7 @@ def test_start_stop_and_start_again(opens, gate):
     for box in page.tab.locator("[data-ref=networks] input").all():
         box.uncheck()
     page.tab.get_by_role("button", name="Start").click()
-    page.wait("document.querySelector('[data-ref=errors]').innerText.includes('choose from 1')")
+    page.wait("document.querySelector('[data-ref=errors]').innerText.includes('takes 1 to 8')")
 
 
 @pytest.mark.browser
@@ -151,6 +151,8 @@ def test_a_cell_lists_its_images_which_open_in_the_lab_and_back_leads_here(opens
     page.tab.locator(".evaluate-images .lab-thumb").first.wait_for()
     link = page.tab.locator(".evaluate-images .lab-thumb").first
     sample = link.inner_text()
+    # The network of that cell takes its column there.
+    assert "network=cells-" in link.get_attribute("href")
     link.scroll_into_view_if_needed()
     before = page.get("scrollY")
     assert before > 0

@@ -223,7 +223,10 @@ def test_where_the_disk_takes_nothing_the_last_result_is_shown_all_the_same(netw
         (lambda e: e.result(3, "disc"), r"^dataset must be a short text, got '3'$"),
         (lambda e: e.result("digits", "x" * 300), r"^protocol must be a short text"),
         (lambda e: e.look("organmnist3d", "disc"), r"^OrganMNIST3D holds volumes; choose a 2-D"),
-        (lambda e: start(e, checkpoints=[]), r"^choose from 1 to 8 networks$"),
+        (
+            lambda e: start(e, checkpoints=[]),
+            r"^an evaluation takes 1 to 8 networks; tick as many$",
+        ),
         (lambda e: start(e, checkpoints=["../x"]), r"^'../x' is no network of Handwritten digits;"),
         (lambda e: start(e, step_deg=1), r"^step_deg must be 10 or 30; try 10$"),
         (lambda e: start(e, average="yes"), r"^average and placings must be true or false"),
