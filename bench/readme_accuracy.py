@@ -233,21 +233,29 @@ def _orientation(comparison: Comparison) -> str:
 
 
 def widths(found: dict[str, Any] | None, narrow: dict[str, Any] | None) -> str:
-    """Set arms beside those of narrower networks, and what SRE gains or loses by the width."""
+    """Set arms beside those of narrower networks, and tell how SRE stands at that width."""
     if found is None or narrow is None:
         return NO_WIDTHS
     shown = ("accuracy_at_0", "accuracy_mean", "consistency")
-    rows = [
-        [
-            f"`{dataset}`",
-            found["arms"][name]["title"],
-            f"{len(thin['seeds'])}, {len(wide['seeds'])}",
-            *(percent(arm[figure]["value"]) for figure in shown for arm in (thin, wide)),
-        ]
-        for dataset, one in found["datasets"].items()
-        for name, wide in one["arms"].items()
-        if (thin := narrow["datasets"].get(dataset, {}).get("arms", {}).get(name))
-    ]
+    rows = []
+    for dataset, one in narrow["datasets"].items():
+        there = found["datasets"].get(dataset, {}).get("arms", {})
+        for name, thin in one["arms"].items():
+            if narrow["arms"][name]["sweep"] != "accuracy":
+                continue
+            wide = there.get(name)
+            rows.append(
+                [
+                    f"`{dataset}`",
+                    narrow["arms"][name]["title"],
+                    f"{len(thin['seeds'])}, {len(wide['seeds']) if wide else 0}",
+                    *(
+                        percent(arm[figure]["value"]) if arm else "not yet"
+                        for figure in shown
+                        for arm in (thin, wide)
+                    ),
+                ]
+            )
     if not rows:
         return NO_WIDTHS
     less, more = (Comparison(one) for one in (narrow, found))
@@ -265,7 +273,9 @@ def widths(found: dict[str, Any] | None, narrow: dict[str, Any] | None) -> str:
     ]
     seeds = f"Seeds, {less.width}, {more.width}"
     body = table(f"Data set | Network | {seeds} | {named}", rows, right=set(range(2, 9)))
-    return "\n".join([body, *told]) + "\n"
+    # The recipe's networks are of that width, too, and their own words come later.
+    asked = "\n\n".join(paragraphs(less, ASKED))
+    return "\n".join([body, *told]) + f"\n\nThe same questions at width {less.width}:\n\n{asked}\n"
 
 
 def _counted(comparison: Comparison, rival: str, *, ahead: bool) -> str:
@@ -286,8 +296,10 @@ def claims(
     """
     comparison = Comparison(found) if found else None
     recipe = Comparison(tuned) if tuned else None
+    # A loss at another width is not to be lost.
+    also = _also(recipe) if recipe and comparison and recipe.width != comparison.width else ""
     rows = [
-        ["Better on every turned test set", *_better(comparison, recipe)],
+        ["Better on every turned test set", *_better(comparison, recipe, also)],
         *([f"{least} to {most} % fewer parameters", *_fewer(comparison, recipe, least, most)]
           for least, most in ((70, 90), (20, 40))),
         ["Less memory", *_memory(forward, step)],
@@ -307,13 +319,22 @@ def _missing(comparison: Comparison | None) -> _Answer:
     return "not measured here", why
 
 
-def _better(comparison: Comparison | None, recipe: Comparison | None) -> _Answer:
+def _also(narrow: Comparison) -> str:
+    found = narrow.differences("sre", "plain", "mean")
+    behind = [d for d in found if d.high < 0]
+    return (
+        f"; at width {narrow.width} surely above it on {sum(d.low > 0 for d in found)} and surely "
+        f"behind on {len(behind)} of {len(found)}{_of(behind)}"
+    )
+
+
+def _better(comparison: Comparison | None, recipe: Comparison | None, also: str) -> _Answer:
     found = comparison.differences("sre", "plain", "mean") if comparison else []
     if not found:
         return _missing(comparison)
     sure = sum(d.low > 0 for d in found)
     told = f"surely above the CNN on {sure} of {len(found)}: {', '.join(d.told for d in found)}"
-    return _verdict(sure == len(found)), told + _by_recipe(recipe, "recipe-plain", "mean")
+    return _verdict(sure == len(found)), told + also + _by_recipe(recipe, "recipe-plain", "mean")
 
 
 def _by_recipe(recipe: Comparison | None, rival: str, figure: str) -> str:

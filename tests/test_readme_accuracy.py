@@ -219,14 +219,29 @@ def test_claims_tell_what_the_recipe_makes_of_them():
     assert "recipe" not in claims(both, None, None)
 
 
+def test_a_loss_at_another_width_is_told_with_the_claims():
+    narrow, wide = (
+        made(pair("sre", "plain", 0.0, -0.1)),
+        made(pair("sre", "plain", 0.0, 0.1), width=32),
+    )
+    better = claims(wide, None, None, narrow).splitlines()[2]
+    assert (
+        "surely above the CNN on 1 of 1: `digits` +10.0 (+9.0 to +11.0); at width 16 surely above "
+        "it on 0 and surely behind on 1 of 1 (`digits` -10.0 (-11.0 to -9.0))"
+    ) in better
+
+
 def test_widths_are_set_side_by_side():
     narrow = made(pair("sre", "plain", 0.0, -0.1), pair("sre", "plain-rotated", 0.0, 0.0))
     wide = made(pair("sre", "plain", 0.0, 0.1), pair("sre", "plain-rotated", 0.0, 0.2), width=32)
-    del wide["datasets"]["digits"]["arms"]["sre-small"]  # which is then left out
+    del wide["datasets"]["digits"]["arms"]["sre-rotated"]  # not made yet
     text = widths(wide, narrow)
     assert "| Seeds, 16, 32 | Upright, 16 | Upright, 32 | Mean, 16 |" in text
     assert "| `digits` | CNN, trained turned | 3, 3 | 80.0 | 80.0 | 80.0 | 80.0 |" in text
-    assert "SRE, small" not in text
+    assert "| `digits` | SRE, trained turned | 3, 0 | 80.0 | not yet | 80.0 | not yet |" in text
+    assert "SRE, small" not in text  # of another sweep
+    assert "The same questions at width 16:" in text
+    assert "surely behind on 1 of 1: `digits` -10.0" in text
     assert (
         "SRE less the CNN, mean over all angles, is surely ahead on 0 of 1 and surely behind on 1 "
         "of 1 at width 16; on 1 of 1 and 0 of 1 at width 32."
