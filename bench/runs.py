@@ -5,12 +5,13 @@ are too large to be kept here. A file tells of one run: its card, the answers at
 and the area under the curve, upright, for every bootstrap sample.
 """
 
-import json
-import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from bench.harness import RESULTS_DIR
 from sre.checkpoints import CheckpointCard
@@ -32,7 +33,7 @@ class Said:
 
 def file_of(run: SweepRun, arm: Arm, folder: Path) -> Path:
     """Name the file of an arm's run; an average has one of its own beside its network's."""
-    return folder / f"{run.dataset}-{arm.name}-w{run.width}-s{run.config.seed}.npz"
+    return folder / f"{run.dataset}-{arm.name}-w{run.width}-s{run.config.seed}.safetensors"
 
 
 def write_said(said: Said, path: Path) -> None:
@@ -41,15 +42,15 @@ def write_said(said: Said, path: Path) -> None:
     Raises: OSError: the folder cannot be made or written to
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    card = np.array(json.dumps(said.card.to_metadata()))
-    with replacing(path) as part, part.open("wb") as file:
-        np.savez_compressed(
-            file,
-            allow_pickle=False,
-            card=card,
-            decided=said.decided.astype(np.uint8),
-            areas=said.areas,
-        )
+    decided = said.decided.astype(np.uint8)
+    tensors = {
+        # Packed: what stays the same over the angles takes little room so.
+        "decided": np.frombuffer(zlib.compress(decided.tobytes(), 9), np.uint8),
+        "shape": np.array(decided.shape),
+        "areas": said.areas,
+    }
+    with replacing(path) as part:
+        save_file(tensors, part, metadata=said.card.to_metadata())
         part.chmod(0o644)  # it is made so that only its owner reads it
 
 
@@ -59,10 +60,13 @@ def read_said(path: Path) -> Said:
     Raises: SettingError: it is damaged
     """
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
-            card = CheckpointCard.from_metadata(json.loads(str(found["card"])))
-            return Said(card, found["decided"], found["areas"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, CheckpointError) as error:
+        with safe_open(path, framework="np") as file:
+            card = CheckpointCard.from_metadata(file.metadata() or {})
+            found = {name: file.get_tensor(name) for name in ("decided", "shape", "areas")}
+        packed = zlib.decompress(found["decided"].tobytes())
+        decided = np.frombuffer(packed, np.uint8).reshape(found["shape"])
+        return Said(card, decided, found["areas"])
+    except (OSError, ValueError, SafetensorError, zlib.error, CheckpointError) as error:
         raise SettingError(
             f"{path.name} is damaged; delete it and run bench.accuracy where its checkpoint is"
         ) from error

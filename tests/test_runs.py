@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from bench.runs import Said, file_of, find_said, read_said, write_said
 from sre.errors import SettingError
@@ -31,14 +32,14 @@ def said() -> Said:
 
 
 def test_what_is_kept_is_read_back(tmp_path, said):
-    path = tmp_path / "runs" / "a.npz"
+    path = tmp_path / "runs" / "a.safetensors"
     write_said(said, path)
     found = read_said(path)
     assert found.card == said.card
     assert (found.decided == said.decided).all()
     assert (found.areas == said.areas).all()
     assert path.stat().st_mode & 0o777 == 0o644
-    assert [file.name for file in path.parent.iterdir()] == ["a.npz"]
+    assert [file.name for file in path.parent.iterdir()] == ["a.safetensors"]
 
 
 def test_a_run_is_known_if_it_had_the_settings_that_are_asked_for(tmp_path, sweep, said):
@@ -55,20 +56,20 @@ def test_a_run_is_known_if_it_had_the_settings_that_are_asked_for(tmp_path, swee
 
 def test_an_average_has_a_file_of_its_own(tmp_path, sweep):
     names = [file_of(sweep.run_of("digits", arm, 1), arm, tmp_path).name for arm in sweep.arms]
-    assert names == ["digits-sre-w4-s1.npz", "digits-averaged-w4-s1.npz"]
+    assert names == ["digits-sre-w4-s1.safetensors", "digits-averaged-w4-s1.safetensors"]
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", "cut", "no card"])
 def test_a_damaged_file_is_one_sentence(tmp_path, said, content):
-    path = tmp_path / "a.npz"
+    path = tmp_path / "a.safetensors"
     if content == "no card":
-        np.savez(path, decided=said.decided, areas=said.areas)
+        save_file({"decided": said.decided, "areas": said.areas}, path)
     elif content == "cut":
         write_said(said, path)
         path.write_bytes(path.read_bytes()[:-40])
     else:
         path.write_bytes(content)
-    with pytest.raises(SettingError, match=r"^a\.npz is damaged; delete it and run bench"):
+    with pytest.raises(SettingError, match=r"^a\.safetensors is damaged; delete it and run bench"):
         read_said(path)
 
 
