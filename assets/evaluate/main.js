@@ -74,7 +74,7 @@ function syncChoices() {
     const input = make("input", { type: "checkbox", value: network.file });
     input.checked = !left.has(network.file) && room > 0;
     room -= input.checked;
-    ui.networks.append(make("label", { title: network.title }, input, make("b", { text: `${families(network)}, width ${network.width}${network.file.startsWith("trained:") ? ", trained here" : ""}` }),
+    ui.networks.append(make("label", { title: network.title }, input, make("b", { text: `${families(network)}, width ${network.width}${network.side_px === 28 ? "" : `, at ${network.side_px} px`}${network.file.startsWith("trained:") ? ", trained here" : ""}` }),
       make("span", { class: "lab-small", text: `${count(network.parameters)} parameters · ${count(network.multiply_adds)} multiply-adds` })));
   }
 }

@@ -202,6 +202,7 @@ class Evaluations:
                 "model": network.card.model,
                 "arm": network.card.arm,
                 "width": network.card.width,
+                "side_px": network.card.side_px,
                 "parameters": network.card.parameters,
                 "multiply_adds": network.card.multiply_adds,
             }
