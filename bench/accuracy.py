@@ -41,7 +41,7 @@ from sre.home import ANSWERS, DATA, SWEEP
 from sre.models import find_model
 from sre.protocols import find_protocol
 from sre.statistics import (
-    areas_under_curve,
+    areas_by_class,
     bootstrap_weights,
     interval,
     over_seeds,
@@ -244,9 +244,7 @@ def ask(who: Contender, data: Split, keep_dir: Path) -> Said:
 def areas_of(upright: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Area under the curve of probabilities (N, K), mean over the classes, for every sample."""
     few = bootstrap_weights(len(labels), resamples=RESAMPLES)[: 1 + AREA_RESAMPLES]
-    truth = labels == 1 if labels.ndim == 2 else labels[:, None] == np.arange(upright.shape[-1])
-    by_class = [areas_under_curve(few, truth[:, k], p) for k, p in enumerate(upright.T)]
-    return np.nanmean(by_class, axis=0)
+    return np.nanmean(areas_by_class(few, upright, labels), axis=-1)
 
 
 def dataset_figures(dataset: str, data: Split, answers: list[Answers]) -> dict[str, object]:

@@ -38,6 +38,10 @@ class Protocol:
     interpolation: Interpolation
     is_masked: bool
 
+    def side_of(self, training_px: int) -> int:
+        """Give the side of the images that a network sees, for that of its training."""
+        return self.side_px or training_px
+
 
 _ENTRIES = (
     Protocol(
@@ -88,7 +92,7 @@ def prepare(
 
     Resizing is bilinear with antialiasing, which commutes with quarter turns and mirrors.
     """
-    side = protocol.side_px or side_px
+    side = protocol.side_of(side_px)
     x = as_pixels(images)
     if x.shape[-2:] == (side, side):
         return x

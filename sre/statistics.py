@@ -111,6 +111,22 @@ def areas_under_curve(weights: np.ndarray, truth: np.ndarray, score: np.ndarray)
         return np.where(pairs > 0, (drawn * wins).sum(0) / 2 / pairs, np.nan)
 
 
+def areas_by_class(weights: np.ndarray, probability: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve of each class against the rest; NaN where a sample lacks either.
+
+    Shape: weights (R, N), probability (N, K), labels (N,) classes or (N, K) of 0, 1 -> (R, K)
+
+    >>> weights, labels = bootstrap_weights(2, resamples=1)[:1], np.array([0, 1])
+    >>> areas_by_class(weights, np.array([[0.9, 0.1], [0.2, 0.8]]), labels)
+    array([[1., 1.]])
+    """
+    classes = np.arange(probability.shape[-1])
+    truth = labels == 1 if labels.ndim == 2 else labels[:, None] == classes
+    return np.stack(
+        [areas_under_curve(weights, truth[:, k], probability[:, k]) for k in classes], axis=-1
+    )
+
+
 def paired_p_value(difference: np.ndarray, *, rounds: int = 10_000, seed: int = 0) -> float:
     """Test whether two models differ in the mean, by swapping them at random image by image.
 

@@ -102,7 +102,7 @@ class Asking:
                 yield present_pose(pixels, self.protocol, pose)
 
         channels = 3 if self.images.ndim == 4 else 1
-        side = self.protocol.side_px or side_px
+        side = self.protocol.side_of(side_px)
         if 4 * len(self.images) * channels * side**2 > HOLD_BYTES:
             return present
         held: list[Tensor] = []

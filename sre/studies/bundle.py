@@ -110,7 +110,7 @@ def _bundle(
     cards = [model.card for model in view.models]
     titles = tell_apart(cards, lambda card: TITLES[card.arm][0])
     models = [
-        _model(model, protocol.side_px or model.card.side_px, title, row)
+        _model(model, protocol.side_of(model.card.side_px), title, row)
         for model, title, row in zip(view.models, titles, jobs, strict=True)
     ]
     targets = {m.target for m in view.models}

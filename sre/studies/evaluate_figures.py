@@ -10,7 +10,7 @@ from sre.evaluation import decide
 from sre.poses import Condition, Pose
 from sre.statistics import (
     Interval,
-    areas_under_curve,
+    areas_by_class,
     balanced_accuracies,
     interval,
     paired_p_value,
@@ -102,15 +102,9 @@ def figures_of(
     accuracy = weights @ right.T  # (samples, angles)
     stays = weights @ same.T
     balanced = None if card.is_multi_label else balanced_accuracies(weights, right, labels)
-    truth = labels == 1 if labels.ndim == 2 else labels[:, None] == np.arange(stacked.shape[-1])
     few = np.asfortranarray(weights[: 1 + AREA_RESAMPLES])  # an image's weights side by side
-    areas = np.stack(
-        [
-            np.stack([areas_under_curve(few, truth[:, k], p[:, k]) for k in range(p.shape[-1])], -1)
-            for p in stacked
-        ],
-        axis=1,
-    )  # (samples, angles, classes)
+    # (samples, angles, classes)
+    areas = np.stack([areas_by_class(few, p, labels) for p in stacked], axis=1)
     auc = np.nanmean(areas, axis=-1)
     angles = tuple(
         AngleFigures(

@@ -193,13 +193,13 @@ def study_orbit(
         side: present_orbit(
             prepare(image[None], chosen, side_px=side).to(device), chosen, ANGLES_DEG
         )
-        for side in {card.side_px for _, card in loaded}
+        for side in {chosen.side_of(card.side_px) for _, card in loaded}
     }
     models = []
     for path, (model, card) in zip(checkpoints, loaded, strict=True):
         if not is_wanted():
             raise Dropped("the visitor has moved on; ask again if you still want it")
-        models.append(_trace_orbit(model, card, inputs[card.side_px], target))
+        models.append(_trace_orbit(model, card, inputs[chosen.side_of(card.side_px)], target))
         if not _is_finite(models[-1]):
             raise CheckpointError(
                 f"{path.name} answers this image with numbers that are not finite; train it again"
