@@ -58,7 +58,7 @@ def test_what_is_there_is_compared(tmp_path):
         if run.config.seed == 1 and run.arm in there.get(run.dataset, ()):
             undone = {"validation": {}} if run.arm == "gmr" else {}
             write_checkpoint(tmp_path, **settings | undone).rename(tmp_path / run.file_name)
-    compared = compare(tmp_path, tmp_path)["datasets"]
+    compared = compare(tmp_path, tmp_path / "runs")["datasets"]
     assert {name: set(of_set) for name, of_set in compared.items()} == {
         "bloodmnist": {"sre", "sre-small"}, "breastmnist": {"sre", "sre-small"},
     }  # fmt: skip
