@@ -59,7 +59,7 @@ def server_functions(evaluations: Callable[[], Any]) -> list[Callable[[Any], Rep
 
     @replying
     def get_cell(request: Reply) -> Reply:
-        names = ("result", "model", "angle", "kind", "row", "column")
+        names = ("result", "model", "angle", "kind", "row", "column", "since")
         return evaluations().cell(*fields(request, *names))
 
     @replying

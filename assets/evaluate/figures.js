@@ -6,32 +6,18 @@ const FURTHER = [
   ["8 3 2 3 2 3", "var(--evaluate-7)"], ["2 2", "var(--evaluate-8)"], ["14 3 4 3", "var(--lab-sre)"],
   ["5 5", "var(--lab-plain)"], ["1 3", "var(--evaluate-4)"], ["9 2", "var(--evaluate-5)"], ["3 6", "var(--evaluate-6)"],
 ];
-// As the Lab names them.
-const ARM_NAMES = {
-  sre: "SRE-CNN", "sre-augmented": "SRE-CNN + rotation", plain: "CNN", augmented: "CNN + rotation",
-  gmr: "GMR-CNN", "gmr-augmented": "GMR-CNN + rotation",
-};
-
-const families = (model) => ARM_NAMES[model.arm] ?? model.arm;
-
-/** Give each network of a result a short title and a line of its own. */
+/** Give each network of a result a line of its own. */
 function dressModels(models) {
   const taken = new Set();
   let further = 0;
-  const title = (model) => [`${families(model)}, width ${model.card.width}`,
-    model.averaged_rotations > 1 ? `mean of ${model.averaged_rotations} rotations` : ""].filter(Boolean).join(", ");
-  const titles = models.map(title);
-  return models.map((model, i) => {
-    let [dash, colour] = ["", ""];
+  return models.map((model) => {
     if (model.arm in ARMS && !taken.has(model.arm) && model.averaged_rotations === 1) {
       taken.add(model.arm);
-      ({ dash, colour } = ARMS[model.arm]);
-    } else {
-      [dash, colour] = FURTHER[further % FURTHER.length];
-      further += 1;
+      return { ...model, ...ARMS[model.arm] };
     }
-    const isShared = titles.filter((other) => other === titles[i]).length > 1;
-    return { ...model, dash, colour, title: isShared ? `${titles[i]} (${model.name})` : titles[i] };
+    const [dash, colour] = FURTHER[further % FURTHER.length];
+    further += 1;
+    return { ...model, dash, colour };
   });
 }
 

@@ -25,13 +25,13 @@ function readChoice() {
   const wanted = { ...choices.start, angle: 0 };
   const dataset = query.get("dataset");
   if (dataset !== null && rowOf(dataset)?.is_ready) wanted.dataset = dataset;
-  else if (dataset !== null) notices.push(`The address asks for data set “${dataset}”, which ${rowOf(dataset) ? "is not on disk or has no networks yet" : "does not exist here"}; showing “${wanted.dataset}”.`);
+  else if (dataset !== null) notices.push(`The address asks for data set “${brief(dataset)}”, which ${rowOf(dataset) ? "is not on disk or has no networks yet" : "does not exist here"}; showing “${wanted.dataset}”.`);
   const protocol = query.get("protocol");
   if (choices.protocols.some(({ name }) => name === protocol)) wanted.protocol = protocol;
-  else if (protocol !== null) notices.push(`The address asks for protocol “${protocol}”, which does not exist; showing “${wanted.protocol}”.`);
+  else if (protocol !== null) notices.push(`The address asks for protocol “${brief(protocol)}”, which does not exist; showing “${wanted.protocol}”.`);
   const angle = query.get("angle");
   if (angle !== null && angle.trim() !== "" && Number.isFinite(Number(angle))) wanted.angle = ((Number(angle) % 360) + 360) % 360;
-  else if (angle !== null) notices.push(`The address asks for angle “${angle}”, which is no number; showing 0.`);
+  else if (angle !== null) notices.push(`The address asks for angle “${brief(angle)}”, which is no number; showing 0.`);
   return { wanted, notices };
 }
 
@@ -74,7 +74,7 @@ function syncChoices() {
     const input = make("input", { type: "checkbox", value: network.file });
     input.checked = !left.has(network.file) && room > 0;
     room -= input.checked;
-    ui.networks.append(make("label", { title: network.title }, input, make("b", { text: `${families(network)}, width ${network.width}${network.side_px === 28 ? "" : `, at ${network.side_px} px`}${network.file.startsWith("trained:") ? ", trained here" : ""}` }),
+    ui.networks.append(make("label", {}, input, make("b", { text: network.title }),
       make("span", { class: "lab-small", text: `${count(network.parameters)} parameters · ${count(network.multiply_adds)} multiply-adds` })));
   }
 }
@@ -213,7 +213,7 @@ function mark(index) {
   ui.labels.replaceChildren(labelsTable(models, result.classes, index));
   for (const matrix of shown.matrices) matrix.mark(index);
   if (!result.is_multi_label) {
-    ui.changesTitle.textContent = `Which answers change from ${angles[0]}° to ${angle}°`;
+    ui.changesTitle.textContent = index ? `Which answers change from ${angles[0]}° to ${angle}°` : `Which answers change from ${angles[0]}° to the angle above`;
     ui.changes.replaceChildren(...models.map((model, i) => changeList({
       model, number: i, classes: result.classes, index, onChange: (cell) => listImages("change", i, cell),
     })));
@@ -243,16 +243,36 @@ async function listImages(kind, model, { row, column: col, cell }) {
   const [from, to] = [shortName(result.classes[row]), shortName(result.classes[col])];
   const words = kind === "confusion" ? `${from}, answered ${to} by ${shown.models[model].title} at ${angles[index]}°.`
     : `Answered ${from} at ${angles[0]}° and ${to} at ${angles[index]}° by ${shown.models[model].title}.`;
-  const found = await call("get_cell", { result: result.id, model, angle: index, kind, row, column: col });
-  if (found.error) return complain(found.error);
-  const sheet = found.indices.length ? await call("get_pictures", { dataset: result.dataset, indices: found.indices }) : { sheet: null };
-  if (sheet.error) return complain(sheet.error);
-  const pictures = sheet.sheet ? await decodePictures(sheet.sheet) : [];
-  if (shown?.result !== result || cell.getAttribute("aria-pressed") !== "true") return; // the visitor has moved on
-  ui.images.replaceChildren(...imageLinks({
-    ...found, pictures, dataset: result.dataset, angle: angles[index], protocol: result.protocol, network: fileOf(result, model),
-    words: found.total ? words : `No image is ${words}`,
-  }));
+  const isStill = () => shown?.result === result && cell.getAttribute("aria-pressed") === "true";
+  const caption = make("p");
+  const more = make("button", { type: "button", class: "lab-button", text: "More", onclick: () => listMore() });
+  let known = 0;
+
+  /** Add the next images, as many as one sheet takes; false if the visitor has moved on. */
+  async function listMore() {
+    more.disabled = true;
+    const found = await call("get_cell", { result: result.id, model, angle: index, kind, row, column: col, since: known });
+    const sheet = found.indices?.length ? await call("get_pictures", { dataset: result.dataset, indices: found.indices }) : { sheet: null };
+    const problem = found.error ?? sheet.error;
+    const pictures = sheet.sheet ? await decodePictures(sheet.sheet) : [];
+    more.disabled = false;
+    if (!isStill()) return false;
+    if (problem) {
+      complain(problem);
+      return false;
+    }
+    const links = imageLinks({ ...found, pictures, dataset: result.dataset, angle: angles[index], protocol: result.protocol, network: fileOf(result, model) });
+    if (!known) ui.images.replaceChildren(caption, more);
+    const hadFocus = document.activeElement === more;
+    more.before(...links);
+    known += links.length;
+    caption.textContent = !found.total ? `No image is ${words}` : known < found.total ? `${words} The first ${known} of ${found.total}.` : words;
+    more.hidden = known >= found.total;
+    if (hadFocus && more.hidden) links[0]?.focus();
+    return true;
+  }
+
+  if (!(await listMore())) return;
   ui.images.hidden = false;
   listed = { kind, model, row, column: col };
   ui.images.scrollIntoView({ block: "nearest" });
@@ -353,7 +373,7 @@ async function save(kind) {
     const { csv, ...rest } = result;
     return saveFile(name, new Blob([JSON.stringify(rest, null, 1)], { type: "application/json" }));
   }
-  const title = `${result.title}: accuracy over the angle, ${result.images} test images, protocol ${result.protocol}`;
+  const title = `${result.title}: accuracy over the angle, ${result.images} test images, ${result.angles_deg.length} angles, protocol ${result.protocol}`;
   saveFile(name, await plotsAsPng(plots.map(({ node }) => node), { title, models, root: ui.root }));
 }
 

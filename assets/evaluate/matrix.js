@@ -61,12 +61,11 @@ function labLink({ dataset, sample, angle, protocol, network }) {
   return `./?${new URLSearchParams({ dataset, sample, angle, protocol, network })}`;
 }
 
-function imageLinks({ indices, total, pictures, words, dataset, angle, protocol, network }) {
-  const more = total > indices.length ? ` The first ${indices.length} of ${total}.` : "";
-  return [make("p", { text: `${words}${more}` }), ...indices.map((sample, i) => {
+function imageLinks({ indices, pictures, dataset, angle, protocol, network }) {
+  return indices.map((sample, i) => {
     const canvas = make("canvas", { width: pictures[i].width, height: pictures[i].height, "aria-hidden": "true", style: `--turn:${-angle}deg` });
     canvas.getContext("2d").putImageData(pictures[i], 0, 0);
     return make("a", { class: "lab-thumb", href: labLink({ dataset, sample, angle, protocol, network }), "aria-label": `Open test image ${sample} in the Lab at ${angle} degrees` },
       canvas, make("span", { text: sample }));
-  })];
+  });
 }

@@ -24,14 +24,14 @@ function readAddress(search, catalogue) {
     const value = given(name);
     if (value === null) return;
     if (allowed.includes(value)) state[name] = value;
-    else notices.push(`The address asks for ${name} “${value}”, which does not exist; showing “${state[name]}”.`);
+    else notices.push(`The address asks for ${name} “${brief(value)}”, which does not exist; showing “${state[name]}”.`);
   }
   function number(name, fallback, nearest) {
     const value = given(name);
     if (value === null) return fallback;
     const parsed = Number(value);
     if (!Number.isFinite(parsed)) {
-      notices.push(`The address asks for ${name} “${value}”, which is no number; showing ${fallback ?? "none"}.`);
+      notices.push(`The address asks for ${name} “${brief(value)}”, which is no number; showing ${fallback ?? "none"}.`);
       return fallback;
     }
     const sane = nearest(parsed);
@@ -43,7 +43,7 @@ function readAddress(search, catalogue) {
   const wanted = given("dataset");
   if (wanted !== null && !shown.includes(wanted)) {
     const entry = catalogue.datasets.find(({ name }) => name === wanted);
-    notices.push(`The address asks for data set “${wanted}”, ${whyNotShown(entry)}; showing “${state.dataset}”.`);
+    notices.push(`The address asks for data set “${brief(wanted)}”, ${whyNotShown(entry)}; showing “${state.dataset}”.`);
   } else if (wanted !== null && wanted !== state.dataset) {
     state.dataset = wanted;
     state.sample = 0;
@@ -65,7 +65,7 @@ function readAddress(search, catalogue) {
   const target = Number(given("target"));
   if (given("target") !== null) {
     if (Number.isInteger(target) && target >= 0 && target < (entry?.classes.length ?? 0)) state.target = target;
-    else notices.push(`The address asks for target “${given("target")}”, which is no class here; explaining the predicted one.`);
+    else notices.push(`The address asks for target “${brief(given("target"))}”, which is no class here; explaining the predicted one.`);
   }
   if (note && !query.has("sample") && state.dataset === dataset) notices.push(note);
   return { state, notices };
@@ -77,7 +77,7 @@ function readNetworks(query, entry, notices) {
   const names = one ? [one] : (query.get("networks") ?? "").split(",").filter(Boolean).slice(0, entry.usual.length);
   const missing = names.filter((name) => !entry.networks.some((network) => network.name === name));
   if (missing.length) {
-    notices.push(`The address asks for the network “${missing[0]}”, which ${entry.title} does not have; showing the usual ones.`);
+    notices.push(`The address asks for the network “${brief(missing[0])}”, which ${entry.title} does not have; showing the usual ones.`);
     return null;
   }
   if (!one) return names.length && new Set(names).size === names.length ? namesOrUsual(entry, names) : null;

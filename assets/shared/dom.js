@@ -99,6 +99,9 @@ function checkSegment(fieldset, value) {
 const percent = (value) => (value > 0.9995 ? "100 %" : `${(100 * value).toFixed(1)} %`);
 const wholePercent = (value) => `${Math.round(100 * value)} %`;
 
+/** What a visitor, or an address, says: as much of it as a sentence bears. */
+const brief = (words) => (words.length > 40 ? `${words.slice(0, 39)}…` : words);
+
 /** Class names carry explanations in brackets, which a table has no room for. */
 const shortName = (name) => name.replace(/\s*[([].*$/, "") || name;
 

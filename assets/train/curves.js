@@ -6,8 +6,9 @@ const KINDS_OF_LINE = {
   steps: { title: "steps", css: "train-steps" },
   train: { title: "training", colour: "var(--lab-muted)", dash: "2 4" },
   val: { title: "validation", colour: "var(--lab-accent)", dash: "" },
-  upright: { title: "upright", colour: "var(--lab-sre)", dash: "" },
-  turned: { title: "turned by 75° and 210°", colour: "var(--lab-augmented)", dash: "7 4" },
+  // The dashes and smaller dots lie on top, so that both lines show where they are equal.
+  upright: { title: "upright", colour: "var(--lab-sre)", dash: "", size: 3.6 },
+  turned: { title: "turned by 75° and 210°", colour: "var(--lab-augmented)", dash: "7 4", size: 2 },
 };
 
 function emptyHistory() {
@@ -60,12 +61,19 @@ function curvePlot({ width, epochs, from, to, label, lines, best, format }) {
   plot.append(draw("text", { x: (LEFT + width - RIGHT) / 2, y: PLOT_HEIGHT - 2, "text-anchor": "middle", text: "epoch" }));
   if (best) plot.append(draw("line", { x1: x(best), x2: x(best), y1: TOP, y2: PLOT_HEIGHT - BOTTOM, class: "lab-marker", "stroke-dasharray": "2 3" }));
   for (const { kind, points } of lines) {
-    const { css, colour, dash } = KINDS_OF_LINE[kind];
+    const { css, colour, dash, size } = KINDS_OF_LINE[kind];
     const at = points.map(([px, py]) => [x(px), y(Math.min(to, Math.max(from, py)))]);
     plot.append(draw("path", { d: linePath(at), class: css ?? "lab-line", style: colour ? `stroke:${colour}` : null, "stroke-dasharray": dash || null }));
-    if (css || points.length > 60) continue;
-    for (const [px, py] of at) plot.append(draw("circle", { cx: px, cy: py, r: 2.6, style: `fill:${colour}` }));
+    if (css) continue;
+    at.forEach(([px, py], i) => {
+      const value = points[i][1];
+      // What lies above the scale is marked at its edge, with its value.
+      if (value > to) plot.append(draw("path", { d: `M${px - 5} ${py + 8}L${px} ${py}L${px + 5} ${py + 8}Z`, class: "train-above", style: `fill:${colour}` }, draw("title", { text: `${figure(value)}, above the scale` })));
+      else if (points.length <= 60) plot.append(draw("circle", { cx: px, cy: py, r: size ?? 2.6, style: `fill:${colour}` }));
+    });
   }
+  const above = lines.filter(({ kind }) => !KINDS_OF_LINE[kind].css).flatMap(({ points }) => points.map(([, py]) => py)).filter((value) => value > to);
+  if (above.length) plot.append(draw("text", { x: width - RIGHT, y: TOP + 22, "text-anchor": "end", class: "train-above-words", text: `▲ above the scale: up to ${figure(Math.max(...above))}` }));
   return plot;
 }
 
@@ -79,9 +87,10 @@ function curveLegend(kinds) {
 
 function lossPlot(history, epochs, width) {
   const { points } = history;
-  const found = [...points.map(({ loss }) => loss), ...history.epochs.map((e) => e.val_loss)].sort((a, b) => a - b);
-  // The first steps may lie far above the rest.
-  const top = Math.max(found[Math.floor(0.98 * (found.length - 1))] ?? 1, history.epochs.at(-1)?.val_loss ?? 0, 1e-3);
+  const found = [...points.map(({ loss }) => loss), ...history.epochs.flatMap((e) => [e.train_loss, e.val_loss])].sort((a, b) => a - b);
+  // The first steps, or the validation of an early epoch, may lie far above the rest.
+  const usual = found[Math.floor(0.95 * (found.length - 1))] ?? 1;
+  const top = Math.max(found.findLast((value) => value <= 3 * usual) ?? 1, history.epochs.at(-1)?.val_loss ?? 0, 1e-3);
   const last = history.epochs.at(-1);
   return curvePlot({
     width, epochs, from: 0, to: 1.08 * top, format: (value) => String(value), best: null,
@@ -103,8 +112,8 @@ function accuracyPlot(history, epochs, width) {
     width, epochs, from: found.length ? from : 0, to: 1, format: wholePercent, best: best?.epoch,
     label: last ? `Validation accuracy after epoch ${last.epoch}: ${percent(last.upright)} upright, ${percent(last.turned)} turned` : "Validation accuracy, after the first epoch",
     lines: [
-      { kind: "turned", points: history.epochs.map((e) => [e.epoch, e.turned]) },
       { kind: "upright", points: history.epochs.map((e) => [e.epoch, e.upright]) },
+      { kind: "turned", points: history.epochs.map((e) => [e.epoch, e.turned]) },
     ],
   });
 }

@@ -32,7 +32,7 @@ function connectForm(form, { catalogue, asked, onStart }) {
       rotate: fields.rotate.checked, balance: fields.balance.checked, blur_pools: fields.blur_pools.checked,
       minutes: number("minutes"), learning_rate: number("learning_rate"),
       scale: number("scale"), shift: number("shift"), mask_rate: number("mask_rate"),
-      kernel_sizes: fields.kernel_sizes.value.split(/[\s,;]+/).filter(Boolean).map(Number),
+      kernel_sizes: fields.kernel_sizes.value.split(/[\s,;]+/).filter(Boolean).map((side) => (/^\d{1,9}$/.test(side) ? Number(side) : side)),
     };
     for (const name of WHOLE) settings[name] = number(name);
     return settings;
@@ -139,7 +139,7 @@ function connectForm(form, { catalogue, asked, onStart }) {
   }
   const images = catalogue.datasets.filter(({ dimensions }) => dimensions === 2);
   fields.dataset.replaceChildren(...images.map(({ name, title, status }) => make("option", { value: name, text: status === "missing" ? `${title} (to download)` : title })));
-  fields.model.replaceChildren(...form.models.map(({ name, title }) => make("option", { value: name, text: title })));
+  fields.model.replaceChildren(...form.models.map(({ name, title, architecture }) => make("option", { value: name, text: `${title} (${architecture})` })));
   fields.protocol.replaceChildren(...form.protocols.map((name) => make("option", { value: name, text: name })));
   for (const name of ["width", "epochs", "batch_size", "minutes"]) fields[name].max = form.most[name];
   fields.dataset.value = images.some(({ name }) => name === asked.dataset) ? asked.dataset : catalogue.start.dataset;

@@ -102,7 +102,8 @@ async function act(name, job, button) {
   const isGone = !found.jobs.some((one) => one.name === job.name);
   if (isGone) {
     reset();
-    return choose(found.jobs[0]?.name ?? null);
+    await choose(found.jobs[0]?.name ?? null);
+    return ui.headline.focus(); // the button that had it is gone
   }
   poll();
 }
@@ -122,6 +123,7 @@ async function begin(settings) {
   if (found.error) return complain(found.error);
   ui.errors.replaceChildren();
   await choose(found.job);
+  if (!found.is_new) notice("This very run is under way or waits already, and the same settings give the same network; for another, change the seed");
   if (matchMedia("(max-width: 900px)").matches) ui.headline.scrollIntoView({ block: "start" });
 }
 
@@ -138,6 +140,16 @@ new ResizeObserver(() => {
   if (shown) drawCurves();
 }).observe(ui.run);
 
+/** What the address asks for and is not here; the form then begins with something else. */
+function strangers(query, catalogue) {
+  const found = [];
+  const [dataset, model] = [query.get("dataset"), query.get("model")];
+  const entry = catalogue.datasets.find(({ name }) => name === dataset);
+  if (dataset !== null && entry?.dimensions !== 2) found.push(`The address asks for data set “${brief(dataset)}”, ${entry ? "whose samples are volumes, and training here takes images" : "which does not exist"}; choose one from the list.`);
+  if (model !== null && !form.models.some(({ name }) => name === model)) found.push(`The address asks for model “${brief(model)}”, which does not exist or is none for classes of images; choose one from the list.`);
+  return found;
+}
+
 async function start() {
   const [found, catalogue] = await Promise.all([call("get_form"), call("get_catalogue")]);
   const problem = found.error ?? catalogue.error;
@@ -149,6 +161,7 @@ async function start() {
   ui.off.hidden = form.is_allowed;
   setText(ui.off, sentence(form.off));
   const query = new URLSearchParams(location.search);
+  for (const words of strangers(query, catalogue)) notice(words);
   connectForm(form, { catalogue, asked: { dataset: query.get("dataset"), model: query.get("model") }, onStart: begin });
   chosen ??= usual(form.jobs);
   await poll();

@@ -5,7 +5,7 @@ const STATES = { queued: "waiting", running: "under way", interrupted: "broken o
 function runTitle({ settings }, form) {
   if (!settings.model) return "A run whose settings are damaged";
   const model = form.models.find(({ name }) => name === settings.model)?.title ?? settings.model;
-  return `${model}, width ${settings.width}${settings.side_px === 28 ? "" : `, at ${settings.side_px} px`}${settings.rotate ? ", turned in training" : ""}, on ${settings.dataset}`;
+  return `${model}${settings.rotate ? " + rotation" : ""}, width ${settings.width}${settings.side_px === 28 ? "" : `, at ${settings.side_px} px`}, on ${settings.dataset}`;
 }
 
 function runState(job) {
@@ -14,10 +14,18 @@ function runState(job) {
   return STATES[job.state] ?? job.state;
 }
 
+/** When a run was asked for, as this visitor's clock has it; its name holds the time in UTC. */
+function startOf(name) {
+  const [, year, month, day, hour, minute, second] = /^(\d{4})(\d\d)(\d\d)-(\d\d)(\d\d)(\d\d)/.exec(name);
+  const at = new Date(Date.UTC(year, month - 1, day, hour, minute, second));
+  return at.toLocaleString("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+}
+
 /** In the list, where runs of one network stand side by side: how far, which seed, how long a training. */
 function runWords(job) {
   const { seed, epochs } = job.settings;
-  return Number.isInteger(seed) ? `${runState(job)} · seed ${seed}, up to ${countOf(epochs, "epoch")}` : runState(job);
+  const settings = Number.isInteger(seed) ? ` · seed ${seed}, up to ${countOf(epochs, "epoch")}` : "";
+  return `${runState(job)}${settings} · ${startOf(job.name)}`;
 }
 
 /** The sentence at the top: what is happening, or what came of it. */

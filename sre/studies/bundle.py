@@ -19,7 +19,8 @@ from PIL import Image
 
 from sre.protocols import PROTOCOLS
 from sre.resnet import STAGES
-from sre.studies.orbit import ModelView, OrbitView, StageView, tell_apart
+from sre.studies.naming import TITLES, tell_apart
+from sre.studies.orbit import ModelView, OrbitView, StageView
 
 VERSION = 5
 LIMIT_BYTES, SPARE_BYTES = 400_000, 1_000  # of the bundle; for the sample's name, put in later
@@ -31,14 +32,6 @@ SIDES = {"mean": 32, "features": 16, "cam": 32}  # px at most, of the maps shown
 INPUT_SIDE = 64  # px at most, of the turned image
 PICTURE_QUALITY = 80  # of the turned image, if it fits
 LOSSLESS_SIDE = 4  # px: the few pixels of the last stages matter, and cost little
-TITLES = {
-    "sre": ("SRE-CNN", "SRE"),
-    "plain": ("CNN", "CNN"),
-    "augmented": ("CNN + rotation", "CNN + rot."),
-    "sre-augmented": ("SRE-CNN + rotation", "SRE + rot."),
-    "gmr": ("GMR-CNN", "GMR"),
-    "gmr-augmented": ("GMR-CNN + rotation", "GMR + rot."),
-}
 # Values above this quantile of a stage are clipped: a few peaks would leave the rest in the dark.
 CLIP_QUANTILE = 0.999
 
@@ -108,7 +101,7 @@ def _bundle(
         for model in view.models
     ]
     cards = [model.card for model in view.models]
-    titles = tell_apart(cards, lambda card: TITLES[card.arm][0])
+    titles = tell_apart(cards, [TITLES[card.arm][0] for card in cards])
     models = [
         _model(model, protocol.side_of(model.card.side_px), title, row)
         for model, title, row in zip(view.models, titles, jobs, strict=True)

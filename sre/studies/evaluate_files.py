@@ -52,8 +52,14 @@ def as_rows(view: EvaluationView) -> Iterator[tuple[object, ...]]:
         yield f'"{name}"', *others
 
 
-def rows(view: EvaluationView) -> Iterator[tuple[str, str, str, float, float, float]]:
-    """Give a row a figure; those over all angles have no angle, those of a pair two names."""
+Row = tuple[str, str, str, float, float | str, float | str]
+
+
+def rows(view: EvaluationView) -> Iterator[Row]:
+    """Give a row a figure; those over all angles have no angle, those of a pair two names.
+
+    The p values of a pair have no bounds.
+    """
     for model in view.models:
         for at in model.angles:
             for name in ("accuracy", "balanced_accuracy", "auc", "consistency"):
@@ -67,6 +73,8 @@ def rows(view: EvaluationView) -> Iterator[tuple[str, str, str, float, float, fl
         names = f"{pair.first} less {pair.second}"
         yield from _row(names, "0", "accuracy", pair.upright)
         yield from _row(names, "", "accuracy_mean", pair.mean)
+        yield names, "0", "accuracy_p", pair.upright_p, "", ""
+        yield names, "", "accuracy_mean_p", pair.mean_p, "", ""
 
 
 _OVERALL = (
@@ -74,9 +82,7 @@ _OVERALL = (
 )  # fmt: skip
 
 
-def _row(
-    network: str, angle: str, name: str, found: Interval | None
-) -> Iterator[tuple[str, str, str, float, float, float]]:
+def _row(network: str, angle: str, name: str, found: Interval | None) -> Iterator[Row]:
     if found is not None:
         yield network, angle, name, found.value, found.low, found.high
 

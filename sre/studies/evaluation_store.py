@@ -15,6 +15,8 @@ from sre.data.table import find_dataset
 from sre.studies.evaluate_figures import ModelFigures
 from sre.studies.evaluate_files import as_json, as_rows
 from sre.studies.evaluate_run import EvaluationView
+from sre.studies.naming import list_titles
+from sre.studies.shelf import TRAINED
 from sre.whole import replacing
 
 VERSION = 1
@@ -45,7 +47,7 @@ class EvaluationStore:
         """
         told = json.dumps([VERSION, view.dataset, settings, stamps], sort_keys=True)
         name = hashlib.sha256(told.encode()).hexdigest()[:24]
-        result = payload(view) | {
+        result = payload(view, settings["checkpoints"]) | {
             "id": name,
             "settings": settings,
             "stamps": stamps,
@@ -105,22 +107,39 @@ class EvaluationStore:
             return None
 
 
-def payload(view: EvaluationView) -> Json:
-    """Give what the page shows: all figures, and which answers change into which."""
+def payload(view: EvaluationView, names: Sequence[str]) -> Json:
+    """Give what the page shows: all figures, and which answers change into which.
+
+    Args: names: of the networks on the shelf, in the order of the models that are no averages
+    """
     entry = find_dataset(view.dataset)
     found = as_json(view)
-    models = zip(found.pop("models"), view.models, strict=True)  # type: ignore[call-overload]
+    models = zip(found.pop("models"), _titles(view, names), view.models, strict=True)  # type: ignore[call-overload]
     return found | {
         "title": entry.title,
         "classes": list(entry.classes),
         "is_multi_label": entry.is_multi_label,
         "angles_deg": [angle.angle_deg for angle in view.models[0].angles],
         "models": [
-            told | {"arm": model.card.arm, "changes": changes(model, len(entry.classes))}
-            for told, model in models
+            told
+            | {"title": title, "arm": model.card.arm}
+            | {"changes": changes(model, len(entry.classes))}
+            for told, title, model in models
         ],
         "csv": "\n".join(",".join(map(str, row)) for row in as_rows(view)) + "\n",
     }
+
+
+def _titles(view: EvaluationView, names: Sequence[str]) -> list[str]:
+    """Name the models as the list to choose from does; an average says of how many rotations."""
+    plain = [model for model in view.models if model.rotations == 1]
+    endings = [", trained here" if name.startswith(TRAINED) else "" for name in names]
+    called = iter(list_titles([model.card for model in plain], endings))
+    found: list[str] = []
+    for model in view.models:
+        average = f"{found[-1]}, mean of {model.rotations} rotations" if model.rotations > 1 else ""
+        found.append(average or next(called))  # an average comes after the network that it asks
+    return found
 
 
 def changes(model: ModelFigures, classes: int) -> list[list[list[int]]]:
@@ -153,4 +172,8 @@ def _read(path: Path) -> Json | None:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) and "stamps" in found else None
+    if not isinstance(found, dict) or "stamps" not in found:
+        return None
+    for model in found.get("models", ()):
+        model.setdefault("title", model["name"])  # results of earlier versions have none
+    return found

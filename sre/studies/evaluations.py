@@ -16,7 +16,7 @@ from sre.studies.answering import Measured
 from sre.studies.bundle import picture_sheet
 from sre.studies.evaluate_run import EvaluationView, run_evaluation
 from sre.studies.evaluation_store import EvaluationStore, stamps_of_files
-from sre.studies.shelf import ARMS, Network, list_shelf, networks_of, usual
+from sre.studies.shelf import ARMS, Network, list_shelf, networks_of, titles, usual
 
 PREFERRED = ("bloodmnist", "pneumoniamnist", "retinamnist", "breastmnist", "cells")
 STEPS_DEG = (10, 30)
@@ -158,12 +158,13 @@ class Evaluations:
         kind: object,
         row: object,
         column: object,
+        since: object = 0,
     ) -> Json:
-        """Some images of a cell, with their pictures.
+        """Some images of a cell.
 
         Args: result: an id; model, angle: their places; kind: "confusion", of class ``row`` and
             answered ``column`` at the angle, or "change", answered ``row`` at the first angle and
-            ``column`` there
+            ``column`` there; since: how many of them are known already
         Raises: SettingError: there is no such cell, or the result is gone
         """
         kept = self._store.answers(_text(result, "result"))
@@ -179,7 +180,10 @@ class Evaluations:
         inside = (given == _place(row, "row", 1000)) & (
             of[_place(angle, "angle", angles)] == _place(column, "column", 1000)
         )
-        return {"indices": kept.indices[inside].tolist()[:MOST_LISTED], "total": int(inside.sum())}
+        total, first = int(inside.sum()), _place(since, "since", len(inside) + 1)
+        return {
+            "indices": kept.indices[inside].tolist()[first : first + MOST_LISTED], "total": total
+        }  # fmt: skip
 
     def pictures(self, dataset: object, indices: object) -> Json:
         """A sheet of test images."""
@@ -195,18 +199,17 @@ class Evaluations:
             found = status(entry, data_dir=self.data_dir)
         except DataError:
             found = "missing"
+        ours = networks_of(shelf, entry)
+        called = titles(ours)
         networks = [
             {
                 "file": network.name,
-                "title": network.title,
-                "model": network.card.model,
+                "title": called[network.name],
                 "arm": network.card.arm,
-                "width": network.card.width,
-                "side_px": network.card.side_px,
                 "parameters": network.card.parameters,
                 "multiply_adds": network.card.multiply_adds,
             }
-            for network in _in_order(networks_of(shelf, entry))
+            for network in _in_order(ours)
         ]
         return {
             "name": entry.name,
@@ -265,10 +268,12 @@ class Evaluations:
 
     def _follow(self, running: _Running) -> str:
         settings = running.settings
-        stamps, step = self._stamps(settings), settings["step_deg"]
+        stamps, step, paths = self._stamps(settings), settings["step_deg"], self._paths(settings)
+        if len(paths) < len(settings["checkpoints"]):
+            raise SettingError("a network has been removed meanwhile; reload the page and choose")
         events = run_evaluation(
             settings["dataset"],
-            self._paths(settings),
+            paths,
             data_dir=self.data_dir,
             protocol=settings["protocol"],
             angles_deg=[float(angle) for angle in range(0, 360, step)],

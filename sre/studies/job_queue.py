@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from sre.errors import SettingError, UnknownNameError
+from sre.errors import SettingError, SREError, UnknownNameError
 from sre.studies.job_settings import JobSettings
 from sre.studies.jobs import OVER, Job, Status, list_jobs, make_job
 from sre.studies.worker import BUSY, LOCK
@@ -48,6 +48,21 @@ class JobQueue:
             job = make_job(self.folder, settings)
         self.pump()
         return job
+
+    def find_or_start(self, settings: JobSettings) -> tuple[Job, bool]:
+        """Give the job that is under way or waits with these settings, or start one.
+
+        The same settings give the same network: a button that is pressed twice means it once.
+
+        Returns: the job, and whether it is new
+        Raises: as ``start``
+        """
+        with self._lock:
+            for job, status in self.jobs():
+                with contextlib.suppress(SREError):
+                    if status.state not in OVER and job.settings() == settings:
+                        return job, False
+            return self.start(settings), True
 
     def jobs(self) -> list[tuple[Job, Status]]:
         """All jobs with how they stand, oldest first."""

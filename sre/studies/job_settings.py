@@ -10,7 +10,8 @@ from sre.data.table import find_dataset
 from sre.errors import SettingError
 from sre.models import CLASSIFIERS, MIN_SIDE_PX, find_model
 from sre.settings import TrainConfig
-from sre.studies.shelf import MOST_SIDE_PX, SIZE_PX
+from sre.studies.naming import SIZE_PX
+from sre.studies.shelf import MOST_SIDE_PX
 
 # Tighter than the library's: a page's visitors share one machine.
 MOST = MappingProxyType(
@@ -21,6 +22,14 @@ LEAST = MappingProxyType({"width": 1, "epochs": 1, "batch_size": 2, "side_px": M
 CHOICES = (
     "epochs", "batch_size", "learning_rate", "rotate", "protocol", "seed", "scale", "shift",
     "mask_rate", "side_px", "balance",
+)  # fmt: skip
+# As the page calls them, where that is another word than the library's.
+_WORDS = MappingProxyType(
+    {
+        "batch_size": "the number of images a step", "side_px": "the image side",
+        "learning_rate": "the learning rate", "mask_rate": "the masked share",
+        "scale": "the scaling", "shift": "the shift", "seed": "the seed",
+    }
 )  # fmt: skip
 _KINDS = MappingProxyType(
     {"rotate": bool, "balance": bool, "protocol": str}
@@ -100,7 +109,7 @@ class JobSettings:
             model=_read(request["model"], "model", str),
             width=width,
             kernel_sizes=tuple(_read(k, "a kernel size", int) for k in sizes),
-            config=TrainConfig(**chosen),
+            config=_configure(chosen),
             minutes=None if minutes is None else _read(minutes, "minutes", float),
             blur_pools=_read(request["blur_pools"], "blur_pools", bool),
         )
@@ -148,7 +157,16 @@ class JobSettings:
 def _check_limits(**numbers: int) -> None:
     for name, value in numbers.items():
         if not LEAST[name] <= value <= MOST[name]:
-            raise SettingError(f"{name} must be from {LEAST[name]} to {MOST[name]}, got {value}")
+            words = _WORDS.get(name, name)
+            raise SettingError(f"{words} must be from {LEAST[name]} to {MOST[name]}, got {value}")
+
+
+def _configure(chosen: dict[str, Any]) -> TrainConfig:
+    try:
+        return TrainConfig(**chosen)
+    except SettingError as error:
+        name, _, rest = str(error).partition(" ")
+        raise SettingError(f"{_WORDS.get(name, name)} {rest}") from error
 
 
 def _read(value: object, name: str, kind: type) -> Any:
@@ -157,7 +175,7 @@ def _read(value: object, name: str, kind: type) -> Any:
     if type(given) is not kind or (kind is float and not math.isfinite(given)):  # type: ignore[arg-type]
         what = {int: "a whole number", float: "a number", bool: "yes or no", str: "a text"}[kind]
         said = "nothing" if value is None else repr(str(value)[:40])
-        raise SettingError(f"{name} must be {what}, got {said}")
+        raise SettingError(f"{_WORDS.get(name, name)} must be {what}, got {said}")
     if kind is str and len(str(given)) > 100:
         raise SettingError(f"{name} must be a text of at most 100 characters")
     return given

@@ -19,6 +19,7 @@ from sre.errors import CheckpointError, DataError, Dropped, ImageError, SettingE
 from sre.protocols import find_protocol
 from sre.studies.bundle import VERSION, pack_orbit, picture_sheet
 from sre.studies.cache import TextCache
+from sre.studies.naming import SIZE_PX
 from sre.studies.orbit import study_orbit
 from sre.studies.samples import (
     KINDS,
@@ -29,7 +30,7 @@ from sre.studies.samples import (
     list_gallery,
     load_test,
 )
-from sre.studies.shelf import SIZE_PX, Network, choose, list_shelf, networks_of, usual
+from sre.studies.shelf import Network, choose, list_shelf, networks_of, titles, usual
 from sre.studies.uploads import read_picture
 
 PREFERRED = ("bloodmnist", "pneumoniamnist", "retinamnist", "breastmnist")
@@ -283,6 +284,7 @@ class Lab:
             found = status(entry, data_dir=self.data_dir)
         except DataError as error:
             note = str(error)
+        called = titles(networks)
         archive = entry.archives.get(SIZE_PX)
         known = archive.bytes if archive else 0
         return {
@@ -301,7 +303,8 @@ class Lab:
             "description": entry.description,
             "checkpoints": len(networks),
             "networks": [
-                {"name": n.name, "title": n.title, "arm": n.card.arm} for n in networks.values()
+                {"name": name, "title": called[name], "arm": network.card.arm}
+                for name, network in networks.items()
             ],
             "usual": [network.name for network in usual(networks)],
             "note": note,

@@ -17,6 +17,7 @@ from sre.evaluation import decide, probabilities
 from sre.explanation import compute_cams, trace
 from sre.protocols import find_protocol, prepare, present_orbit
 from sre.resnet import STAGES, ResNet
+from sre.studies.naming import tell_apart
 from sre.symmetry import Interpolation, disc_mask, relative_error, rotate_each, rotate_orbit
 
 ANGLES_DEG = tuple(float(a) for a in range(0, 360, 5))
@@ -85,7 +86,8 @@ class OrbitView:
     @property
     def headline(self) -> str:
         """Say in words what is to be seen, whoever comes off better."""
-        names = tell_apart([m.card for m in self.models], short_name)
+        cards = [m.card for m in self.models]
+        names = tell_apart(cards, [short_name(card) for card in cards])
         parts = [
             f"{name} changes its mind {times(m.switches)}"
             if m.switches
@@ -119,24 +121,6 @@ def short_name(card: CheckpointCard) -> str:
         "gmr": "GMR",
         "gmr-augmented": "the rotation-trained GMR",
     }[card.arm]
-
-
-def tell_apart(
-    cards: Sequence[CheckpointCard], name_of: Callable[[CheckpointCard], str]
-) -> list[str]:
-    """Name networks; those of one name by what they differ in: depth, width, side, or order."""
-    names = [name_of(card) for card in cards]
-    depths = [f"{n} {card.model[-2:]}" for n, card in zip(names, cards, strict=True)]
-    wide = [f"{n} of width {card.width}" for n, card in zip(names, cards, strict=True)]
-    sides = [f"{n} at {card.side_px} px" for n, card in zip(names, cards, strict=True)]
-    counted = [f"{n} (number {i})" for i, n in enumerate(wide, 1)]
-    for finer in (wide, depths, sides, counted):
-        if len(set(names)) == len(names):
-            break
-        alike = [names.count(n) > 1 for n in names]
-        fine = [f if is_alike else n for n, f, is_alike in zip(names, finer, alike, strict=True)]
-        names = fine if finer is counted or len(set(fine)) == len(fine) else names
-    return names
 
 
 def times(count: int) -> str:

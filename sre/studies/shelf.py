@@ -7,11 +7,10 @@ from pathlib import Path
 from sre.checkpoints import CheckpointCard, list_checkpoints
 from sre.data.table import DatasetEntry
 from sre.errors import SettingError, UnknownNameError
-from sre.models import find_model
+from sre.studies.naming import list_titles
 
 ARMS = ("sre", "plain", "augmented")  # the columns, in their order
 MOST = len(ARMS)
-SIZE_PX = 28  # of the images
 MOST_SIDE_PX = 64  # to which a network may have them enlarged: a turn must not take minutes
 TRAINED = "trained:"  # begins the name of what was trained on the page
 
@@ -27,18 +26,6 @@ class Network:
     @property
     def is_trained_here(self) -> bool:
         return self.name.startswith(TRAINED)
-
-    @property
-    def title(self) -> str:
-        """What tells it from others, for a list to choose from."""
-        card = self.card
-        turned = ", turned in training" if card.rotates_in_training else ""
-        side = f", at {card.side_px} px" if card.side_px != SIZE_PX else ""
-        where = ", trained here" if self.is_trained_here else ""
-        extra = self.path.name.removesuffix(".safetensors")
-        usual = card.file_name.removesuffix(".safetensors")
-        marked = f" ({extra.removeprefix(usual).lstrip('-')[:8]})" if extra != usual else ""
-        return f"{find_model(card.model).title}, width {card.width}{side}{turned}{where}{marked}"
 
 
 def trained_dir(cache_dir: Path) -> Path:
@@ -71,6 +58,13 @@ def networks_of(shelf: Sequence[Network], entry: DatasetEntry) -> dict[str, Netw
         )
         and card.side_px <= MOST_SIDE_PX
     }
+
+
+def titles(networks: Mapping[str, Network]) -> dict[str, str]:
+    """Give each network, by name, a title that no other has."""
+    cards = [network.card for network in networks.values()]
+    where = [", trained here" if n.is_trained_here else "" for n in networks.values()]
+    return dict(zip(networks, list_titles(cards, where), strict=True))
 
 
 def usual(networks: Mapping[str, Network]) -> list[Network]:

@@ -268,7 +268,7 @@ def unfinished_path(output: Path, dataset: str, model: str, settings: str) -> Pa
 def _place(output: Path, card: CheckpointCard) -> Path:
     """Find the file's name: in a folder one that no other run's checkpoint has."""
     if output.suffix == ".safetensors":
-        if _is_free(output, card):
+        if _is_free(output, card, takes_shorter=True):
             return output
         raise CheckpointError(
             f"{output.name} is the checkpoint of another run; name another file or delete it"
@@ -278,13 +278,17 @@ def _place(output: Path, card: CheckpointCard) -> Path:
     return next(p for n in names if _is_free(p := output / f"{n}.safetensors", card))
 
 
-def _is_free(path: Path, card: CheckpointCard) -> bool:
-    # A run that is repeated replaces its own checkpoint, unless it was cut shorter.
+def _is_free(path: Path, card: CheckpointCard, *, takes_shorter: bool = False) -> bool:
+    """Tell whether nothing is there but this very run: as long, and so the same, or not yet tested.
+
+    Args: takes_shorter: also one that was stopped before; whoever names its file wants more of it
+    """
     try:
         there = load_card(path) if path.exists() else card
     except CheckpointError:
         return False
-    return there.fingerprint == card.fingerprint and there.epochs <= card.epochs
+    is_begun = there.epochs < card.epochs and (takes_shorter or not there.test)
+    return there.fingerprint == card.fingerprint and (there.epochs == card.epochs or is_begun)
 
 
 def _device_name(device: str, processes: Processes) -> str:

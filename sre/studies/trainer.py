@@ -13,8 +13,9 @@ from sre.protocols import PROTOCOLS
 from sre.studies.job_queue import MOST_QUEUED, JobQueue
 from sre.studies.job_settings import MOST, JobSettings
 from sre.studies.jobs import Job, Status
+from sre.studies.naming import SIZE_PX, kind_of
 from sre.studies.plan import count_costs, estimate_apart
-from sre.studies.shelf import SIZE_PX, trained_dir
+from sre.studies.shelf import trained_dir
 
 Json = dict[str, Any]
 LISTED = 30  # jobs, newest first
@@ -102,7 +103,8 @@ class Trainer:
             "is_allowed": self.is_allowed,
             "off": "" if self.is_allowed else _OFF,
             "models": [
-                {"name": m.name, "title": m.title, "summary": m.summary, "family": m.family}
+                {"name": m.name, "title": kind_of(m.name), "architecture": m.title}
+                | {"summary": m.summary, "family": m.family}
                 for m in map(find_model, CLASSIFIERS)
             ],
             "protocols": list(PROTOCOLS),
@@ -151,11 +153,11 @@ class Trainer:
             return self._known[key]
 
     def start(self, settings: object) -> Json:
-        """Queue a job."""
+        """Queue a job, unless one with these settings is under way or waits."""
         asked = JobSettings.from_request(settings)
         self._check_allowed()
-        job = self.queue.start(asked)
-        return {"job": job.name, "jobs": self.jobs()}
+        job, is_new = self.queue.find_or_start(asked)
+        return {"job": job.name, "is_new": is_new, "jobs": self.jobs()}
 
     def jobs(self) -> list[Json]:
         """The newest jobs, in short, newest first."""

@@ -171,6 +171,30 @@ def test_a_cell_lists_its_images_which_open_in_the_lab_and_back_leads_here(opens
 
 
 @pytest.mark.browser
+def test_more_images_than_one_sheet_come_when_asked_for(opens, monkeypatch):
+    monkeypatch.setattr(study, "MOST_LISTED", 1)
+    page = opens("dataset=digits")
+    counts = [
+        int(cell.inner_text().replace("·", "0"))
+        for cell in page.tab.locator(".evaluate-cell").all()
+    ]
+    most = max(counts)
+    page.tab.locator(".evaluate-cell").nth(counts.index(most)).click()
+    links, more = (
+        page.tab.locator(".evaluate-images .lab-thumb"),
+        page.tab.get_by_text("More", exact=True),
+    )
+    for known in range(1, most):
+        page.wait(f"document.querySelectorAll('.evaluate-images .lab-thumb').length === {known}")
+        assert f"The first {known} of {most}." in page.words("images")
+        more.click()
+    page.wait(f"document.querySelectorAll('.evaluate-images .lab-thumb').length === {most}")
+    assert most > 1
+    assert more.is_hidden()
+    assert len({link.inner_text() for link in links.all()}) == most
+
+
+@pytest.mark.browser
 def test_choices_have_a_place_in_the_history(opens):
     page = opens("dataset=digits&protocol=disc")
     page.tab.get_by_text("paper", exact=True).click()

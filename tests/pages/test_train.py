@@ -164,6 +164,58 @@ def inside(png: bytes) -> np.ndarray:
 
 
 @pytest.mark.browser
+def test_what_the_address_asks_for_in_vain_is_said(trainer, open_train):
+    page = open_train(f"dataset={'x' * 99}&model=sre_unet")
+    said = page.words("notices")
+    assert f"data set “{'x' * 39}…”, which does not exist" in said
+    assert "model “sre_unet”, which does not exist or is none for classes of images" in said
+    assert "samples are volumes" in open_train("dataset=organmnist3d").words("notices")
+
+
+@pytest.mark.browser
+def test_wrong_kernel_sizes_are_told_as_they_were_written(trainer, open_train):
+    page = open_train()
+    page.tab.locator("[name=kernel_sizes]").fill("9, abc, 5, 5")
+    page.tab.wait_for_function("() => /a kernel size must be/.test(document.body.innerText)")
+    assert page.words("fault") == "a kernel size must be a whole number, got 'abc'."
+
+
+@pytest.mark.browser
+def test_a_second_press_starts_nothing(trainer, open_train, monkeypatch):
+    monkeypatch.setattr("sre.studies.job_queue.JobQueue.pump", lambda self: None)
+    page = open_train()
+    for said in (0, 1):
+        page.tab.get_by_role("button", name="Start training").click()
+        page.tab.wait_for_function(
+            f"() => document.querySelectorAll('[data-ref=notices] p').length === {said} "
+            "&& sreTrain.state === 'queued' && !document.querySelector('[data-ref=start]').disabled"
+        )
+    assert "the same settings give the same network" in page.words("notices")
+    assert len(trainer.queue.jobs()) == 1
+    page.tab.get_by_role("button", name="Take out of the queue").click()
+    page.tab.wait_for_function("() => /No run yet/.test(document.body.innerText)")
+    page.tab.wait_for_function("() => document.activeElement?.dataset.ref === 'headline'")
+
+
+@pytest.mark.browser
+def test_values_above_the_scale_are_marked(broken_off, open_train):
+    broken_off.append(
+        {
+            "kind": "epoch", "epoch": 3, "train_loss": 0.3, "val_loss": 250.0,
+            "upright": 0.5, "turned": 0.5, "is_best": False, "seconds": 1.0,
+        },
+        {
+            "kind": "epoch", "epoch": 4, "train_loss": 0.2, "val_loss": 0.4,
+            "upright": 0.5, "turned": 0.5, "is_best": False, "seconds": 1.0,
+        },
+    )  # fmt: skip
+    page = open_train()
+    plot = page.tab.locator("[data-ref=lossPlot] svg[role=img]")
+    assert "above the scale: up to 250" in plot.text_content()
+    assert plot.locator(".train-above").count() == 1
+
+
+@pytest.mark.browser
 def test_a_run_from_start_to_the_lab(trainer, open_train):
     page = open_train()
     for name, value in (("width", "1"), ("kernel_sizes", "3 3 3 3"), ("epochs", "3")):

@@ -268,8 +268,14 @@ def test_csv_has_a_row_a_figure(view, tmp_path):
     with (tmp_path / "found.csv").open(newline="") as file:
         header, *lines = csv.reader(file)
     assert header == ["network", "angle_deg", "figure", "value", "low", "high"]
-    assert len(lines) == len(list(rows(view))) == 2 * (3 * 4 + 5 + 2 * 2) + 2
-    assert all(float(low) <= float(value) <= float(high) for *_, value, low, high in lines)
+    assert len(lines) == len(list(rows(view))) == 2 * (3 * 4 + 5 + 2 * 2) + 4
+    chances = [line for line in lines if line[2].endswith("_p")]
+    assert [line[2:] for line in chances] == [
+        ["accuracy_p", str(view.pairs[0].upright_p), "", ""],
+        ["accuracy_mean_p", str(view.pairs[0].mean_p), "", ""],
+    ]
+    others = [line for line in lines if line not in chances]
+    assert all(float(low) <= float(value) <= float(high) for *_, value, low, high in others)
 
 
 def test_files_that_cannot_be_written_are_refused_before_the_work(view, tmp_path):

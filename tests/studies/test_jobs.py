@@ -110,24 +110,26 @@ def test_settings_there_and_back():
         ({"width": 1.5}, "width must be a whole number, got '1.5'"),
         ({"width": True}, "width must be a whole number, got 'True'"),
         ({"epochs": 1001}, "epochs must be from 1 to 1000, got 1001"),
-        ({"batch_size": 513}, "batch_size must be from 2 to 512, got 513"),
-        ({"side_px": 65}, "side_px must be from 24 to 64, got 65"),
-        ({"side_px": 23}, "side_px must be from 24 to 64, got 23"),
+        ({"batch_size": 513}, "the number of images a step must be from 2 to 512, got 513"),
+        ({"side_px": 65}, "the image side must be from 24 to 64, got 65"),
+        ({"side_px": 23}, "the image side must be from 24 to 64, got 23"),
         ({"epochs": 0}, "epochs must be from 1 to 1000, got 0"),
-        ({"batch_size": 1}, "batch_size must be from 2 to 512, got 1"),
-        ({"side_px": None}, "side_px must be a whole number, got nothing"),
-        ({"learning_rate": 2}, "learning_rate must be above 0 and at most 1, got 2"),
-        ({"learning_rate": float("nan")}, "learning_rate must be a number, got 'nan'"),
+        ({"batch_size": 1}, "the number of images a step must be from 2 to 512, got 1"),
+        ({"side_px": None}, "the image side must be a whole number, got nothing"),
+        ({"learning_rate": 2}, "the learning rate must be above 0 and at most 1, got 2"),
+        ({"learning_rate": float("nan")}, "the learning rate must be a number, got 'nan'"),
         ({"rotate": 1}, "rotate must be yes or no, got '1'"),
         ({"blur_pools": None}, "blur_pools must be yes or no, got nothing"),
         ({"protocol": "mine"}, "unknown protocol 'mine'"),
-        ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
+        ({"seed": -1}, "the seed must be a whole number of at least 0, got -1"),
         ({"minutes": 0}, "minutes must be from 0.1 to 1440, or left empty for no limit; got 0"),
         ({"minutes": "2"}, "minutes must be a number, got '2'"),
         ({"kernel_sizes": [9, 9, 5]}, "four odd numbers from 1 to 15, got 9,9,5; try 9,9,5,5"),
         ({"kernel_sizes": [8, 9, 5, 5]}, "four odd numbers from 1 to 15, got 8,9,5,5"),
         ({"kernel_sizes": "9,9,5,5"}, "kernel sizes must be four odd numbers; try 9,9,5,5"),
         ({"kernel_sizes": [None] * 4}, "a kernel size must be a whole number, got nothing"),
+        ({"kernel_sizes": ["abc"] * 4}, "a kernel size must be a whole number, got 'abc'"),
+        ({"mask_rate": 2}, "the masked share must be from 0 to 1, got 2"),
         ({"kernel_sizes": []}, "four odd numbers from 1 to 15, got nothing; try 9,9,5,5"),
         ({"width": None}, "width must be a whole number, got nothing"),
     ],
@@ -436,6 +438,18 @@ worker._Recorder._epoch = die
 job, data, output = map(Path, sys.argv[1:])
 worker.work(job, data_dir=data, output=output, device="cpu")
 """
+
+
+def test_the_same_settings_are_queued_once(queue):
+    job, is_new = queue.find_or_start(SETTINGS)
+    assert is_new
+    assert queue.find_or_start(SETTINGS) == (job, False)
+    other, is_new = queue.find_or_start(replace(SETTINGS, width=3))
+    assert (is_new, other.name != job.name) == (True, True)
+    (other.folder / "settings.json").write_bytes(b"{")  # damaged: it is nobody's twin
+    assert queue.find_or_start(SETTINGS) == (job, False)
+    job.write_status(Status("done", 1.0))
+    assert queue.find_or_start(SETTINGS)[1]
 
 
 def wait_until_over(queue: JobQueue, job: Job) -> Status:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sre.checkpoints import CheckpointCard, load_checkpoint, save_checkpoint
+from sre.checkpoints import load_checkpoint, save_checkpoint
 from sre.errors import CheckpointError, Dropped, SettingError, UnknownNameError
 from sre.explanation import explain
 from sre.protocols import PROTOCOLS, find_protocol, prepare, present
@@ -22,7 +22,6 @@ from sre.studies.orbit import (
     load_fresh,
     short_name,
     study_orbit,
-    tell_apart,
     times,
 )
 from sre.symmetry import disc_mask
@@ -364,16 +363,6 @@ def headline(label: object, **predictions: list[int]) -> str:
     models = tuple(network_view(arm, found) for arm, found in predictions.items())
     nothing = np.zeros(0)
     return OrbitView(nothing, "disc", label, 28, nothing, nothing, models).headline
-
-
-def test_networks_of_one_name_are_told_apart_by_what_they_differ_in():
-    def told(*cards: CheckpointCard) -> list[str]:
-        return tell_apart(cards, lambda card: "SRE")
-
-    assert told(CARD) == ["SRE"]
-    assert told(CARD, replace(CARD, width=9)) == ["SRE of width 4", "SRE of width 9"]
-    assert told(CARD, replace(CARD, side_px=42)) == ["SRE at 28 px", "SRE at 42 px"]
-    assert told(CARD, CARD) == ["SRE of width 4 (number 1)", "SRE of width 4 (number 2)"]
 
 
 RIGHT, ONCE, WRONG = [3] * 72, [3] * 71 + [4], [4] * 72

@@ -1,7 +1,6 @@
 """Which networks there are for a data set, and which of them the columns show."""
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +8,8 @@ import pytest
 from sre.data.table import find_dataset
 from sre.errors import SREError
 from sre.studies.lab import Lab
-from sre.studies.orbit import short_name, tell_apart
-from sre.studies.shelf import choose, list_shelf, networks_of, trained_dir, usual
-from tests.networks import CARD, write_checkpoint
+from sre.studies.shelf import choose, list_shelf, networks_of, titles, trained_dir, usual
+from tests.networks import write_checkpoint
 
 DIGITS = find_dataset("digits")
 
@@ -51,10 +49,9 @@ def test_one_name_in_two_folders_is_two_networks(folders):
     write_checkpoint(trained_dir(folders[1]), width=2)
     found = networks_of(list_shelf(*folders), DIGITS)
     assert len(found) == 4
-    assert found["trained:digits-sre_resnet18-w2.safetensors"].title == (
-        "SRE-ResNet18, width 2, trained here"
-    )
-    assert found["digits-sre_resnet18-w2.safetensors"].title == "SRE-ResNet18, width 2"
+    called = titles(found)
+    assert called["trained:digits-sre_resnet18-w2.safetensors"] == "SRE-CNN, width 2, trained here"
+    assert called["digits-sre_resnet18-w2.safetensors"] == "SRE-CNN, width 2"
 
 
 def test_other_classes_and_large_sides_are_left_out(folders):
@@ -67,7 +64,7 @@ def test_a_network_of_another_side_says_so_and_is_not_the_usual_one(folders):
     usual_ones = names(folders)
     write_checkpoint(folders[0], width=1, side_px=42)
     found = networks_of(list_shelf(*folders), DIGITS)
-    assert found["digits-sre_resnet18-w1.safetensors"].title == "SRE-ResNet18, width 1, at 42 px"
+    assert titles(found)["digits-sre_resnet18-w1.safetensors"] == "SRE-CNN, width 1, at 42 px"
     assert names(folders) == usual_ones
 
 
@@ -108,13 +105,3 @@ def test_the_lab_shows_what_was_chosen(folders):
     for name in ("GMR", "SRE of width 4"):
         assert re.search(rf"{name} (changes its mind|never changes its mind|at)", found["headline"])
     assert lab.find("digits", "sre_wrong", None, "disc", chosen[:1])["index"] >= 0
-
-
-def test_networks_of_one_name_are_told_apart():
-    plain = replace(CARD, model="resnet18")
-    assert tell_apart([CARD, plain], short_name) == ["SRE", "the CNN"]
-    deep = replace(CARD, model="sre_resnet34")
-    assert tell_apart([CARD, deep, plain], short_name) == ["SRE 18", "SRE 34", "the CNN"]
-    assert tell_apart([CARD, CARD], short_name) == [
-        "SRE of width 4 (number 1)", "SRE of width 4 (number 2)",
-    ]  # fmt: skip

@@ -147,6 +147,15 @@ def test_a_run_cut_short_does_not_replace_a_whole_one(start, tmp_path):
     assert list(start())[-1].path == whole.path
 
 
+def test_a_whole_run_in_a_folder_leaves_one_cut_short_alone(start, tmp_path):
+    short = list(start(should_stop=lambda: True))[-1]
+    whole = list(start())[-1]
+    assert short.path.stem == USUAL
+    assert load_card(short.path) == short.card
+    assert whole.path.stem == f"{USUAL}-{whole.card.fingerprint}"
+    assert list(start(output=short.path))[-1].card.epochs == 3  # a file that is named is replaced
+
+
 def test_stopping_keeps_and_evaluates_the_best(start, tmp_path):
     steps = []
 
