@@ -132,7 +132,7 @@ function show(result) {
   ui.board.classList.remove("is-old");
   // The server names files; the page names networks.
   ui.headline.textContent = [...models].sort((a, b) => b.name.length - a.name.length)
-    .reduce((words, model) => words.replaceAll(model.name, model.title), result.headline);
+    .reduce((words, model) => words.replaceAll(model.name, model.short), result.headline);
   ui.subject.replaceChildren(...subjectWords(result, models));
   ui.table.replaceChildren(overallTable(models));
   ui.conditions.replaceChildren(conditionsTable(models));

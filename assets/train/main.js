@@ -51,7 +51,11 @@ function show({ jobs, job, events, next }) {
   if (!job && chosen === null && jobs.length) choose(usual(jobs), { isNew: false });
   listRuns(jobs, { form, chosen, choose });
   ui.root.classList.toggle("has-run", Boolean(job));
-  if (!job) return;
+  if (!job) {
+    if (!jobs.length && !history_.epochs.length) showExample();
+    return;
+  }
+  ui.example.hidden = true;
   const hasNews = shown === null || events.length > 0;
   addEvents(history_, events);
   history_.next = next;
@@ -79,13 +83,26 @@ function show({ jobs, job, events, next }) {
   Object.assign(train, { state: shown.state, epochs: history_.epochs.length });
 }
 
+/** While nothing was trained here, a run that was measured shows what to expect. */
+function showExample() {
+  const { example, models } = form;
+  ui.example.hidden = !example;
+  if (!example) return;
+  addEvents(history_, example.events);
+  const model = models.find(({ name }) => name === example.model)?.title ?? example.model;
+  const { epochs } = history_;
+  const best = epochs.filter((e) => e.is_best).at(-1);
+  setText(ui.example, `An example: “${example.preset}”, ${model} on ${example.dataset}. After ${duration(example.took_s)} and ${countOf(epochs.length, "epoch")} ${percent(best.upright)} of the validation images were right upright and ${percent(best.turned)} turned, in epoch ${best.epoch}. Measured ${example.date} on ${example.machine}, with ${example.made_by}.`);
+  drawCurves();
+}
+
 function drawCurves() {
   const isEmpty = history_.points.length === 0 && history_.epochs.length === 0;
   ui.plots.hidden = isEmpty;
   if (isEmpty) return;
   const epochs = Math.max(history_.planned?.epochs ?? 1, history_.epochs.length, 1);
   const width = Math.max(240, Math.floor(ui.lossPlot.clientWidth));
-  ui.lossPlot.replaceChildren(curveLegend(["steps", "train", "val"]), lossPlot(history_, epochs, width));
+  ui.lossPlot.replaceChildren(curveLegend([...(history_.points.length ? ["steps"] : []), "train", "val"]), lossPlot(history_, epochs, width));
   ui.accuracyPlot.replaceChildren(curveLegend(["upright", "turned"]), accuracyPlot(history_, epochs, width));
 }
 
@@ -116,6 +133,7 @@ function reset() {
     delete node.dataset.key;
   }
   ui.progressRow.hidden = ui.plots.hidden = true;
+  history_ = emptyHistory();
 }
 
 async function begin(settings) {
@@ -137,7 +155,7 @@ new ResizeObserver(() => {
   const width = ui.run.clientWidth;
   if (Math.abs(width - plotWidth) < 2) return;
   plotWidth = width;
-  if (shown) drawCurves();
+  if (form) drawCurves();
 }).observe(ui.run);
 
 /** What the address asks for and is not here; the form then begins with something else. */

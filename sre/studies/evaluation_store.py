@@ -15,7 +15,7 @@ from sre.data.table import find_dataset
 from sre.studies.evaluate_figures import ModelFigures
 from sre.studies.evaluate_files import as_json, as_rows
 from sre.studies.evaluate_run import EvaluationView
-from sre.studies.naming import list_titles
+from sre.studies.naming import kind_of, list_titles, tell_apart
 from sre.studies.shelf import TRAINED
 from sre.whole import replacing
 
@@ -114,7 +114,12 @@ def payload(view: EvaluationView, names: Sequence[str]) -> Json:
     """
     entry = find_dataset(view.dataset)
     found = as_json(view)
-    models = zip(found.pop("models"), _titles(view, names), view.models, strict=True)  # type: ignore[call-overload]
+    cards = [model.card for model in view.models if model.rotations == 1]
+    endings = [", trained here" if name.startswith(TRAINED) else "" for name in names]
+    kinds = [kind_of(card.model, card.arm) for card in cards]
+    titles = _with_averages(view.models, list_titles(cards, endings))
+    shorts = _with_averages(view.models, tell_apart(cards, kinds))
+    models = zip(found.pop("models"), titles, shorts, view.models, strict=True)  # type: ignore[call-overload]
     return found | {
         "title": entry.title,
         "classes": list(entry.classes),
@@ -122,21 +127,18 @@ def payload(view: EvaluationView, names: Sequence[str]) -> Json:
         "angles_deg": [angle.angle_deg for angle in view.models[0].angles],
         "models": [
             told
-            | {"title": title, "arm": model.card.arm}
+            | {"title": title, "short": short, "arm": model.card.arm}
             | {"changes": changes(model, len(entry.classes))}
-            for told, title, model in models
+            for told, title, short, model in models
         ],
         "csv": "\n".join(",".join(map(str, row)) for row in as_rows(view)) + "\n",
     }
 
 
-def _titles(view: EvaluationView, names: Sequence[str]) -> list[str]:
-    """Name the models as the list to choose from does; an average says of how many rotations."""
-    plain = [model for model in view.models if model.rotations == 1]
-    endings = [", trained here" if name.startswith(TRAINED) else "" for name in names]
-    called = iter(list_titles([model.card for model in plain], endings))
-    found: list[str] = []
-    for model in view.models:
+def _with_averages(models: Sequence[ModelFigures], names: Sequence[str]) -> list[str]:
+    """Name averages after their networks, whose names these are."""
+    called, found = iter(names), list[str]()
+    for model in models:
         average = f"{found[-1]}, mean of {model.rotations} rotations" if model.rotations > 1 else ""
         found.append(average or next(called))  # an average comes after the network that it asks
     return found
@@ -175,5 +177,6 @@ def _read(path: Path) -> Json | None:
     if not isinstance(found, dict) or "stamps" not in found:
         return None
     for model in found.get("models", ()):
-        model.setdefault("title", model["name"])  # results of earlier versions have none
+        for name in ("title", "short"):
+            model.setdefault(name, model["name"])  # results of earlier versions have none
     return found

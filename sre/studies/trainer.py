@@ -10,6 +10,7 @@ from typing import Any
 from sre.errors import Dropped, SettingError, SREError
 from sre.models import CLASSIFIERS, find_model
 from sre.protocols import PROTOCOLS
+from sre.studies.example_run import read_example
 from sre.studies.job_queue import MOST_QUEUED, JobQueue
 from sre.studies.job_settings import MOST, JobSettings
 from sre.studies.jobs import Job, Status
@@ -111,6 +112,7 @@ class Trainer:
             "presets": [dict(preset) for preset in PRESETS],
             "most": dict(MOST) | {"queued": MOST_QUEUED},
             "device": self.device,
+            "example": read_example(),
             "jobs": self.jobs(),
         }
 

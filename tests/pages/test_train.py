@@ -104,6 +104,8 @@ def test_bad_requests_get_a_sentence(late_trainer, late_lab, name, request_, sai
 def test_opens_on_a_preset_and_says_what_it_costs(trainer, open_train):
     page = open_train()
     assert page.words("headline").startswith("No run yet")
+    assert page.words("example").startswith("An example: “Two minutes on a CPU”, SRE-CNN on cells.")
+    assert page.tab.locator("[data-ref=plots] svg[role=img]").count() == 2
     assert page.words("presetWords").startswith("A narrow network")
     page.tab.wait_for_function("() => /about/.test(document.body.innerText)")
     costs = page.words("costs")
