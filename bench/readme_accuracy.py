@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from bench.markdown import percent, span, table
+from bench.readme_volumes import claim
 
 NONE = "No run has been made yet; `make accuracy` makes them, which takes hours on a CPU.\n"
 NO_WIDTHS = "Networks of one width alone have been compared yet.\n"
@@ -289,10 +290,11 @@ def claims(
     forward: dict[str, Any] | None,
     step: dict[str, Any] | None,
     tuned: dict[str, Any] | None = None,
+    solid: dict[str, Any] | None = None,
 ) -> str:
     """Hold what is said of SRE-Conv against what was measured.
 
-    Args: tuned: the results that have the recipe's networks
+    Args: tuned: the results that have the recipe's networks; solid: those on volumes
     """
     comparison = Comparison(found) if found else None
     recipe = Comparison(tuned) if tuned else None
@@ -306,7 +308,7 @@ def claims(
         ["No augmentation needed", *_no_augmentation(comparison, recipe)],
         ["Little loss at 0 degrees", *_little_loss(comparison, recipe)],
         ["Weak beyond 90 degrees", *_beyond(comparison)],
-        ["The same for 3-D data", "not measured here", "networks for volumes are not trained here"],
+        ["Better on turned volumes, too", *claim(solid)],
     ]  # fmt: skip
     return table("Said of SRE-Conv | Here | Measured", rows, right=set())
 

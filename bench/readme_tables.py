@@ -12,6 +12,7 @@ from bench.readme_accuracy import claims, results, widths
 from bench.readme_fine import fine
 from bench.readme_levers import levers
 from bench.readme_recipe import recipe
+from bench.readme_volumes import volumes
 from sre.checkpoints import CheckpointCard, load_card
 from sre.data.table import DATASETS, DatasetEntry
 from sre.models import find_model
@@ -344,8 +345,13 @@ TABLES: dict[str, Callable[[], str]] = {
     "results": lambda: results(_results("accuracy")),
     "widths": lambda: widths(_results("accuracy"), _results("accuracy-w16")),
     "claims": lambda: claims(
-        _results("accuracy"), _results("forward"), _results("train_step"), _results("accuracy-w16")
+        _results("accuracy"),
+        _results("forward"),
+        _results("train_step"),
+        _results("accuracy-w16"),
+        _results("volumes"),
     ),
+    "volumes": lambda: volumes(_results("volumes")),
     "levers": lambda: levers(_results("levers")),
     "fine": lambda: fine(_results("accuracy-fine")),
     "recipe": lambda: recipe(_results("recipe-w16"), _results("accuracy-w16")),
