@@ -16,7 +16,7 @@ from bench.readme_volumes import volumes
 from sre.checkpoints import CheckpointCard, load_card
 from sre.data.table import DATASETS, DatasetEntry
 from sre.models import find_model
-from sre.studies.shelf import SIZE_PX
+from sre.studies.naming import SIZE_PX
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
