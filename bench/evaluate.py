@@ -29,7 +29,7 @@ from sre.statistics import areas_under_curve, bootstrap_weights
 from sre.studies.answering import CHUNK_IMAGES, Measured
 from sre.studies.contenders import load_contenders
 from sre.studies.evaluate_run import EvaluationView, run_evaluation
-from sre.studies.shelf import SIZE_PX
+from sre.studies.naming import SIZE_PX
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -146,7 +146,7 @@ def test_questions_are_answered_by_the_figures(found, said):
             "| Little loss at 0 degrees | holds | more than 1 point lost on 0 of 1 |",
             "| Weak beyond 90 degrees | does not hold | accuracy beyond 90 degrees less that withi"
             "n, in points: `digits` +0.0 |",
-            "| The same for 3-D data | not measured here |",
+            "| Better on turned volumes, too | not measured here |",
         ]),
         (LOSES, HEAVY, [
             "| Better on every turned test set | does not hold | surely above the CNN on 0 of 1",
