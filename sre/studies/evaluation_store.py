@@ -177,6 +177,6 @@ def _read(path: Path) -> Json | None:
     if not isinstance(found, dict) or "stamps" not in found:
         return None
     for model in found.get("models", ()):
-        for name in ("title", "short"):
-            model.setdefault(name, model["name"])  # results of earlier versions have none
+        model.setdefault("title", model["name"])  # results of earlier versions have none
+        model.setdefault("short", model["title"])
     return found
