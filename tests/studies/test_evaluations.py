@@ -84,7 +84,24 @@ def test_a_quick_look_is_a_part_of_the_images_and_says_so(made):
     assert len(found["angles_deg"]) == 12
     assert [model["arm"] for model in found["models"]] == ["sre", "plain", "augmented"]
     assert found["csv"].startswith("network,angle_deg,figure,value,low,high\n")
+    assert [m["short"] for m in found["models"]] == ["SRE-CNN", "CNN", "CNN + rotation"]
+    assert all(m["title"].startswith(f"{m['short']}, width ") for m in found["models"])
     assert made.result("digits", "paper") == {"result": None}
+
+
+def test_a_result_of_an_earlier_version_has_names_all_the_same(made):
+    found = made.result("digits", "disc")["result"]
+    path = made.cache_dir / "evaluations" / f"{found['id']}.json"
+    text = path.read_text()
+    for model in found["models"]:
+        for name in ("title", "short"):
+            text = text.replace(json.dumps({name: model[name]})[1:-1] + ", ", "")
+    path.write_text(text)
+    models = made.result("digits", "disc")["result"]["models"]
+    assert [m["short"] for m in models] == [m["title"] for m in models] == [
+        m["name"] for m in found["models"]
+    ]  # fmt: skip
+    path.write_text(json.dumps(found))
 
 
 def test_cells_and_changes_name_their_images(made):
@@ -124,6 +141,8 @@ def test_averages_are_told_with_their_cost(fresh):
     plain, average = fresh.result("digits", "disc")["result"]["models"]
     assert average["multiply_adds"] == 8 * plain["multiply_adds"]
     assert average["averaged_rotations"] == 8
+    assert average["title"] == f"{plain['title']}, mean of 8 rotations"
+    assert average["short"] == f"{plain['short']}, mean of 8 rotations"
 
 
 def test_networks_that_were_trained_on_the_page_take_part(fresh, networks):
