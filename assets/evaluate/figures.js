@@ -56,7 +56,7 @@ function overallTable(models) {
     ["Accuracy upright", column(models, (m) => m.angles[0].accuracy)],
     ["Accuracy, mean", column(models, (m) => m.accuracy_mean)],
     ["Accuracy, worst", column(models, (m) => m.accuracy_worst, { note: (m) => `at ${m.worst_angle_deg}°` })],
-    ["Spread over angles", column(models, (m) => ({ value: m.accuracy_spread }), { isLess: true })],
+    ["Spread over angles", column(models, (m) => m.accuracy_spread, { isLess: true })],
     ["Same answer as upright", column(models, (m) => m.consistency)],
     ["Balanced accuracy, mean", column(models, (m) => m.balanced_accuracy_mean)],
     ["AUC, mean", column(models, (m) => m.auc_mean)],
@@ -72,7 +72,7 @@ function conditionsTable(models) {
   const names = models[0].conditions;
   const columns = [["upright", column(models, (m) => m.angles[0].accuracy)],
     ...names.map(({ title }, c) => [title, column(models, (m) => m.conditions[c].accuracy,
-      { note: (m) => `${points(m.conditions[c].consistency.value)} % stay` })])];
+      { note: (m) => `${points(m.conditions[c].consistency.value)} % stay (${bounds(m.conditions[c].consistency)})` })])];
   return tableOf(["Network", ...columns.map(([name]) => name)],
     models.map((model, i) => make("tr", {}, nameCell(model), ...columns.map(([, cells]) => cells[i]))));
 }
@@ -92,5 +92,6 @@ function pairsTable(pairs, models) {
 
 function labelsTable(models, classes, index) {
   return tableOf(["Network", ...classes.map(shortName)], models.map((model) => make("tr", {}, nameCell(model),
-    ...model.angles[index].auc_by_label.map((area) => make("td", { text: Number.isFinite(area) ? area.toFixed(3) : "–" })))));
+    ...model.angles[index].auc_by_label.map((area) => (area
+      ? make("td", {}, area.value.toFixed(3), make("small", { text: `${area.low.toFixed(3)} to ${area.high.toFixed(3)}` })) : make("td", { text: "–" }))))));
 }

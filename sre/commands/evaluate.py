@@ -102,7 +102,7 @@ def _evaluation_table(view: EvaluationView) -> str:
             f"{model.multiply_adds:,} multiply-adds an image",
             f"  accuracy upright {percent(upright.accuracy)}, AUC {percent(upright.auc)}",
             f"  mean over {len(model.angles)} angles {percent(model.accuracy_mean)}, "
-            f"standard deviation {100 * model.accuracy_spread:.1f}",
+            f"standard deviation {percent(model.accuracy_spread)}",
             f"  worst {percent(model.accuracy_worst)}, at {worst:g} degrees",
             f"  consistency {percent(model.consistency)}",
             *(f"  {under.title}: {percent(under.accuracy)}" for under in model.conditions),

@@ -30,7 +30,7 @@ class AngleFigures:
     accuracy: Interval  # of multi-label sets the mean over labels
     balanced_accuracy: Interval | None  # None for multi-label sets
     auc: Interval  # one class against the rest, mean over classes
-    auc_by_label: tuple[float, ...]
+    auc_by_label: tuple[Interval | None, ...]  # None where no image has it, or every one
     consistency: Interval  # share of images with the same answer as at the first angle
 
 
@@ -56,7 +56,7 @@ class ModelFigures:
     angles: tuple[AngleFigures, ...]
     accuracy_mean: Interval
     accuracy_worst: Interval  # of the angle that is worst in each bootstrap sample
-    accuracy_spread: float  # standard deviation over the angles
+    accuracy_spread: Interval  # standard deviation over the angles; drawing images adds to it
     worst_angle_deg: float
     balanced_accuracy_mean: Interval | None
     auc_mean: Interval
@@ -112,7 +112,7 @@ def figures_of(
             interval(accuracy[:, i]),
             None if balanced is None else interval(balanced[:, i]),
             interval(auc[:, i]),
-            tuple(areas[0, i].tolist()),
+            tuple(_interval_of_label(of_label) for of_label in areas[:, i].T),
             interval(stays[:, i]),
         )
         for i, angle in enumerate(angles_deg)
@@ -129,7 +129,7 @@ def figures_of(
         angles,
         interval(accuracy.mean(1)),
         interval(accuracy.min(1)),
-        float(accuracy[0].std()),
+        interval(accuracy.std(1)),
         float(angles_deg[int(accuracy[0].argmin())]),
         None if balanced is None else interval(balanced.mean(1)),
         interval(auc.mean(1)),
@@ -142,6 +142,12 @@ def figures_of(
         _is_exact(stacked, angles_deg),
     )
     return figures, right.astype(float)
+
+
+def _interval_of_label(samples: np.ndarray) -> Interval | None:
+    # Few images, as of a quick look, may lack a label.
+    is_known = np.isfinite(samples[0]) and np.isfinite(samples[1:]).any()
+    return interval(samples) if is_known else None
 
 
 def _is_exact(answers: np.ndarray, angles_deg: Sequence[float]) -> bool:

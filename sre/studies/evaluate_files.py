@@ -64,6 +64,8 @@ def rows(view: EvaluationView) -> Iterator[Row]:
         for at in model.angles:
             for name in ("accuracy", "balanced_accuracy", "auc", "consistency"):
                 yield from _row(model.name, f"{at.angle_deg:g}", name, getattr(at, name))
+            for number, found in enumerate(at.auc_by_label):
+                yield from _row(model.name, f"{at.angle_deg:g}", f"auc_class_{number}", found)
         for name in _OVERALL:
             yield from _row(model.name, "", name, getattr(model, name))
         for under in model.conditions:
@@ -78,7 +80,8 @@ def rows(view: EvaluationView) -> Iterator[Row]:
 
 
 _OVERALL = (
-    "accuracy_mean", "accuracy_worst", "balanced_accuracy_mean", "auc_mean", "consistency"
+    "accuracy_mean", "accuracy_worst", "accuracy_spread", "balanced_accuracy_mean", "auc_mean",
+    "consistency",
 )  # fmt: skip
 
 
@@ -106,7 +109,7 @@ def _model(model: ModelFigures) -> dict[str, object]:
     }  # fmt: skip
     figures = {
         name: asdict(found) if isinstance(found, Interval) else found
-        for name in (*_OVERALL, "accuracy_spread", "worst_angle_deg")
+        for name in (*_OVERALL, "worst_angle_deg")
         if (found := getattr(model, name)) is not None
     }
     return {

@@ -64,11 +64,13 @@ def test_figures_are_those_of_the_answers(networks, view):
         assert figures.accuracy.value == pytest.approx(right.mean(), abs=0.006)  # folded norms
         assert figures.accuracy.low <= figures.accuracy.value <= figures.accuracy.high
         assert len(figures.auc_by_label) == len(card.classes)
-        assert figures.auc.value == pytest.approx(np.mean(figures.auc_by_label))
+        assert figures.auc.value == pytest.approx(np.mean([a.value for a in figures.auc_by_label]))
+        assert all(area.low <= area.value <= area.high for area in figures.auc_by_label)
     values = [angle.accuracy.value for angle in found.angles]
     assert found.accuracy_mean.value == pytest.approx(np.mean(values))
     assert found.accuracy_worst.value == pytest.approx(min(values))
-    assert found.accuracy_spread == pytest.approx(np.std(values))
+    assert found.accuracy_spread.value == pytest.approx(np.std(values))
+    assert 0 <= found.accuracy_spread.low <= found.accuracy_spread.high
     assert found.worst_angle_deg == ANGLES[int(np.argmin(values))]
     assert found.confusion.shape == (3, 10, 10)
     assert found.confusion.sum() == 3 * 400
@@ -82,7 +84,7 @@ def test_quarter_turns_change_nothing_for_sre_and_much_for_the_plain_network(vie
     assert plain.angles[0].consistency.value == 1
     # Untrained, it gives all images the same answer, but not by the same scores.
     for model, differs in ((sre, False), (plain, True)):
-        areas = np.array([model.angles[i].auc_by_label for i in (0, 1)])
+        areas = np.array([[a.value for a in model.angles[i].auc_by_label] for i in (0, 1)])
         assert (np.abs(areas[0] - areas[1]).max() > 0.01) == differs
 
 
@@ -268,7 +270,7 @@ def test_csv_has_a_row_a_figure(view, tmp_path):
     with (tmp_path / "found.csv").open(newline="") as file:
         header, *lines = csv.reader(file)
     assert header == ["network", "angle_deg", "figure", "value", "low", "high"]
-    assert len(lines) == len(list(rows(view))) == 2 * (3 * 4 + 5 + 2 * 2) + 4
+    assert len(lines) == len(list(rows(view))) == 2 * (3 * (4 + 10) + 6 + 2 * 2) + 4
     chances = [line for line in lines if line[2].endswith("_p")]
     assert [line[2:] for line in chances] == [
         ["accuracy_p", str(view.pairs[0].upright_p), "", ""],
@@ -324,6 +326,9 @@ def test_multi_label_sets_have_an_area_a_label_and_no_confusion(monkeypatch, net
     assert figures.balanced_accuracy_mean is None
     assert figures.confusion.shape == (0, 4, 4)
     assert len(figures.angles[0].auc_by_label) == 4
+    none_has_it = labels * [1, 1, 1, 0]
+    lacking, _ = figures_of(who, by_pose, none_has_it, (0.0, 90.0), weights)
+    assert [area is None for area in lacking.angles[0].auc_by_label] == [False] * 3 + [True]
     assert scores.shape == (2, 60)
     assert figures.angles[0].accuracy.value == pytest.approx(((answers[0] >= 0.5) == labels).mean())
     chance = {pose: random.random((60, 4)) for pose in by_pose}
