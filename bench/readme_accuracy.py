@@ -99,11 +99,11 @@ def _role(arm: dict[str, Any]) -> str:
 
 
 def results(found: dict[str, Any] | None) -> str:
-    """Write the table of all arms on all data sets, and what it answers."""
+    """Write what the networks' figures answer, and the table of all arms on all data sets."""
     if found is None:
         return NONE
-    parts = [arms_table(found, "accuracy"), circumstances(found, "accuracy")]
-    parts += [f"{text}\n" for text in answers(Comparison(found))]
+    parts = [f"{text}\n" for text in answers(Comparison(found))]
+    parts += [arms_table(found, "accuracy"), circumstances(found, "accuracy")]
     return "\n".join(parts)
 
 
@@ -276,7 +276,7 @@ def widths(found: dict[str, Any] | None, narrow: dict[str, Any] | None) -> str:
     body = table(f"Data set | Network | {seeds} | {named}", rows, right=set(range(2, 9)))
     # The recipe's networks are of that width, too, and their own words come later.
     asked = "\n\n".join(paragraphs(less, ASKED))
-    return "\n".join([body, *told]) + f"\n\nThe same questions at width {less.width}:\n\n{asked}\n"
+    return "\n".join([*told, "", body, f"The same questions at width {less.width}:", "", asked, ""])
 
 
 def _counted(comparison: Comparison, rival: str, *, ahead: bool) -> str:

@@ -18,10 +18,8 @@ def fine(found: dict[str, Any] | None) -> str:
     """Write the table of the fine recipe and its rivals, on test images, and what it answers."""
     if found is None:
         return NONE
-    told = [f"{text}\n" for text in paragraphs(Comparison(found), ASKED)]
-    return "\n".join([arms_table(found, "fine"), circumstances(found, "accuracy-fine"), *told]) + (
-        f"\n{_costs(found)}\n"
-    )
+    told = [f"{text}\n" for text in (*paragraphs(Comparison(found), ASKED), _costs(found))]
+    return "\n".join([*told, arms_table(found, "fine"), circumstances(found, "accuracy-fine")])
 
 
 def _costs(found: dict[str, Any]) -> str:

@@ -46,11 +46,8 @@ def recipe(found: dict[str, Any] | None, tested: dict[str, Any] | None = None) -
         for number, (arm, figures) in enumerate(of_set.items())
     ]
     header = "Data set | Network | Seeds | Upright | Mean of 12 angles | Worst | Consistency | "
-    return (
-        table(header + "Parameters", rows, right={2, 3, 4, 5, 6, 7})
-        + _words(found["datasets"])
-        + _tests(tested)
-    )
+    body = table(header + "Parameters", rows, right={2, 3, 4, 5, 6, 7})
+    return f"{_words(found['datasets'])}\n{body}{_tests(tested)}"
 
 
 def _words(datasets: dict[str, Any]) -> str:
@@ -71,7 +68,7 @@ def _words(datasets: dict[str, Any]) -> str:
             f"{sum(gap > 0 for gap in steadier.values())} of {len(steadier)} (points: "
             f"{_points(steadier)}), at {percent(least)} % or more."
         )
-    return "\n" + "\n".join(told) + "\n"
+    return "\n".join(told) + "\n"
 
 
 def _gaps(datasets: dict[str, Any], first: str, second: str, figure: str) -> dict[str, float]:
@@ -91,4 +88,4 @@ def _tests(tested: dict[str, Any] | None) -> str:
     if tested is None or not rows:
         return ""
     told = [f"{text}\n" for text in paragraphs(Comparison(tested), ASKED_OF_RECIPE)]
-    return "\n".join(["\nOn the test images, as in the first table:\n", rows, *told])
+    return "\n".join(["\nOn the test images, as in the first table:\n", *told, rows])
