@@ -5,69 +5,87 @@ from typing import Any
 from bench.markdown import percent, table
 
 NONE = "No run on volumes has been made yet.\n"
-NOT_MEASURED = ("not measured here", "networks for volumes were not trained here")
+NOT_MEASURED = ("not measured here", "no networks for volumes have been compared yet")
+_SHARES = (
+    "accuracy_at_0", "accuracy_turned", "accuracy_worst", "balanced_accuracy_turned", "consistency",
+)  # fmt: skip
 
 
 def volumes(found: dict[str, Any] | None) -> str:
-    """Write the table of the networks for volumes, and how they differ."""
+    """Write how the networks for volumes differ, and their table."""
     if found is None:
         return NONE
     rows = [
         [
             arm["title"],
             str(len(arm["seeds"])),
-            *(_figure(arm[name]) for name in FIGURES),
+            *(_figure(arm[name]) for name in _SHARES),
+            *(_area(arm[name]) for name in ("auc_at_0", "auc_turned")),
             f"{arm['parameters']:,}",
             f"{arm['multiply_adds'] / 1e6:.1f} M",
             f"{sum(arm['training_s']) / len(arm['training_s']):,.0f} s",
         ]
         for arm in found["arms"].values()
     ]
-    head = "Network | Seeds | Upright | Mean | Worst | Consistency | Parameters | Multiply-adds"
-    settings, runs = found["settings"], [r for a in found["arms"].values() for r in a["runs"]]
-    days = sorted({run["created"] for run in runs})
-    said = (
-        f"Percent of the {found['images']} test volumes of `{found['dataset']}`, upright and over "
-        f"{found['poses']} poses: that, and turned by steps of {found['step_deg']} degrees about "
-        f"each axis. Width {settings['width']}, {settings['epochs']} epochs; 95 % bootstrap "
-        f"intervals. Trained {' to '.join(dict.fromkeys([days[0], days[-1]]))} on "
-        f"{found['processor']}, beside other work. From `bench/results/volumes.json`."
+    head = "Network | Seeds | Upright | Turned | Worst | Balanced, turned | Consistency, turned"
+    body = table(
+        f"{head} | AUC, upright | AUC, turned | Parameters | Multiply-adds | Training",
+        rows,
+        right=set(range(1, 12)),
     )
-    pairs = [f"{_difference(found, pair)}." for pair in found["pairs"]]
-    return (
-        "\n".join([table(f"{head} | Training", rows, right=set(range(1, 9))), said, "", *pairs])
-        + "\n"
-    )
-
-
-FIGURES = ("accuracy_at_0", "accuracy_mean", "accuracy_worst", "consistency")
+    pairs = [f"{_difference(found, pair)}.\n" for pair in found["pairs"]]
+    return "\n".join([*pairs, body, _circumstances(found), ""])
 
 
 def claim(found: dict[str, Any] | None) -> tuple[str, str]:
-    """Hold "better on turned volumes, too" against the difference to the ordinary network."""
-    if found is None:
+    """Hold "better on turned volumes, too" against the differences to the ordinary network."""
+    pairs = {pair["second"]: pair for pair in found["pairs"]} if found else {}
+    if found is None or "plain" not in pairs:
         return NOT_MEASURED
-    pairs = {pair["second"]: pair for pair in found["pairs"]}
-    if "plain" not in pairs:
-        return NOT_MEASURED
-    gap = pairs["plain"]["mean"]
-    verdict = "does not hold"
-    if gap["low"] > 0:
+    gaps = [pairs["plain"][name] for name in ("turned", "auc_turned")]
+    verdict = "undecided, on one set"
+    if all(gap["low"] > 0 for gap in gaps):
         verdict = "holds, on one set"
-    elif gap["high"] >= 0:
-        verdict = "undecided, on one set"
+    elif any(gap["high"] < 0 for gap in gaps):
+        verdict = "does not hold"
     told = "; ".join(_difference(found, pair) for pair in found["pairs"])
     return verdict, f"`{found['dataset']}`: {told}"
 
 
+def _circumstances(found: dict[str, Any]) -> str:
+    settings, arms = found["settings"], found["arms"].values()
+    runs = [run for arm in arms for run in arm["runs"]]
+    days = sorted({run["created"] for run in runs})
+    single = any(len(arm["seeds"]) == 1 for arm in arms)
+    return (
+        f"Percent of the {found['images']} test volumes of `{found['dataset']}`, of which one "
+        f"class has {percent(found['largest_class'])}. Turned: mean over {found['turned_poses']} "
+        f"poses, about each axis by steps of {found['step_deg']} degrees without quarter turns; "
+        f"worst of {len(found['poses'])} poses with these. Width {settings['width']}, "
+        f"{settings['epochs']} epochs; 95 % bootstrap intervals over volumes and seeds"
+        + ("; of a single seed over volumes alone" if single else "")
+        + f". Trained {' to '.join(dict.fromkeys([days[0], days[-1]]))} on "
+        f"{', '.join(sorted({run['processor'] for run in runs}))}. From "
+        "`bench/results/volumes.json`."
+    )
+
+
 def _difference(found: dict[str, Any], pair: dict[str, Any]) -> str:
     first, second = (found["arms"][pair[name]]["title"] for name in ("first", "second"))
-    mean, upright = (_points(pair[name]) for name in ("mean", "upright"))
-    return f"{first} less {second}: over all poses {mean}, upright {upright} points"
+    turned, upright = (_points(pair[name]) for name in ("turned", "upright"))
+    area = pair["auc_turned"]
+    return (
+        f"{first} less {second}: turned {turned}, upright {upright} points; area under the curve, "
+        f"turned, {area['value']:+.3f} ({area['low']:+.3f} to {area['high']:+.3f})"
+    )
 
 
 def _figure(found: dict[str, float]) -> str:
     return f"{percent(found['value'])} ({percent(found['low'])} to {percent(found['high'])})"
+
+
+def _area(found: dict[str, float]) -> str:
+    return f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
 
 
 def _points(found: dict[str, float]) -> str:
