@@ -59,8 +59,8 @@ def server_functions(evaluations: Callable[[], Any]) -> list[Callable[[Any], Rep
 
     @replying
     def get_cell(request: Reply) -> Reply:
-        names = ("result", "model", "angle", "kind", "row", "column", "since")
-        return evaluations().cell(*fields(request, *names))
+        names = ("result", "model", "angle", "kind", "row", "column")
+        return evaluations().cell(*fields(request, *names), request.get("since", 0))
 
     @replying
     def get_pictures(request: Reply) -> Reply:

@@ -47,6 +47,7 @@ class CheckpointCard:
     split_sizes: Mapping[str, int] = field(default_factory=dict)
     seed: int = 0
     epochs: int = 0  # learned from; config has those planned
+    cut_short: bool = False  # the last of them ended early
     best_epoch: int = 0
     seconds: float = 0.0
     device: str = "cpu"

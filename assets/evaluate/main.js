@@ -224,6 +224,9 @@ function mark(index) {
 
 // the images of a cell
 
+let listings = 0; // counts them, so that a late answer does not overwrite a newer one
+let listed = null; // the cell whose images are shown, and how many of them
+
 function closeImages() {
   ui.images.hidden = true;
   for (const pressed of element.querySelectorAll("[aria-pressed=true]")) pressed.setAttribute("aria-pressed", "false");
@@ -235,7 +238,8 @@ function fileOf({ models, settings }, model) {
   return settings.checkpoints[networks - 1];
 }
 
-async function listImages(kind, model, { row, column: col, cell }) {
+/** Show a cell's images: those of one sheet, or as many as were shown before. */
+async function listImages(kind, model, { row, column: col, cell, atLeast = 0 }) {
   const { result, angles } = shown;
   const index = Number(ui.slider.value);
   closeImages();
@@ -243,13 +247,15 @@ async function listImages(kind, model, { row, column: col, cell }) {
   const [from, to] = [shortName(result.classes[row]), shortName(result.classes[col])];
   const words = kind === "confusion" ? `${from}, answered ${to} by ${shown.models[model].title} at ${angles[index]}°.`
     : `Answered ${from} at ${angles[0]}° and ${to} at ${angles[index]}° by ${shown.models[model].title}.`;
-  const isStill = () => shown?.result === result && cell.getAttribute("aria-pressed") === "true";
+  const mine = (listings += 1);
+  const isStill = () => mine === listings && shown?.result === result && cell.getAttribute("aria-pressed") === "true";
   const caption = make("p");
   const more = make("button", { type: "button", class: "lab-button", text: "More", onclick: () => listMore() });
   let known = 0;
 
   /** Add the next images, as many as one sheet takes; false if the visitor has moved on. */
   async function listMore() {
+    const hadFocus = document.activeElement === more; // what is disabled loses it
     more.disabled = true;
     const found = await call("get_cell", { result: result.id, model, angle: index, kind, row, column: col, since: known });
     const sheet = found.indices?.length ? await call("get_pictures", { dataset: result.dataset, indices: found.indices }) : { sheet: null };
@@ -263,24 +269,24 @@ async function listImages(kind, model, { row, column: col, cell }) {
     }
     const links = imageLinks({ ...found, pictures, dataset: result.dataset, angle: angles[index], protocol: result.protocol, network: fileOf(result, model) });
     if (!known) ui.images.replaceChildren(caption, more);
-    const hadFocus = document.activeElement === more;
     more.before(...links);
     known += links.length;
+    listed = { kind, model, row, column: col, known };
     caption.textContent = !found.total ? `No image is ${words}` : known < found.total ? `${words} The first ${known} of ${found.total}.` : words;
     more.hidden = known >= found.total;
-    if (hadFocus && more.hidden) links[0]?.focus();
+    if (hadFocus) (more.hidden ? links[0] : more)?.focus();
     return true;
   }
 
-  if (!(await listMore())) return;
+  do {
+    if (!(await listMore())) return;
+  } while (known < atLeast && !more.hidden);
   ui.images.hidden = false;
-  listed = { kind, model, row, column: col };
   ui.images.scrollIntoView({ block: "nearest" });
 }
 
 // the place that one leaves for the Lab, so that Back returns to it
 
-let listed = null; // the cell whose images are shown
 
 ui.images.addEventListener("click", ({ target }) => {
   if (!target.closest("a")) return;
@@ -294,7 +300,7 @@ async function returnToPlace() {
   history.replaceState({ ...history.state, evaluatePlace: undefined }, "");
   const cell = place.kind === "confusion" ? shown.matrices[place.model]?.cells[place.row]?.[place.column]
     : ui.changes.querySelector(`[data-change="${place.model}-${place.row}-${place.column}"]`);
-  if (cell) await listImages(place.kind, place.model, { row: place.row, column: place.column, cell });
+  if (cell) await listImages(place.kind, place.model, { row: place.row, column: place.column, cell, atLeast: place.known });
   scrollTo({ top: place.scroll });
 }
 

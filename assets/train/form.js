@@ -32,7 +32,7 @@ function connectForm(form, { catalogue, asked, onStart }) {
       rotate: fields.rotate.checked, balance: fields.balance.checked, blur_pools: fields.blur_pools.checked,
       minutes: number("minutes"), learning_rate: number("learning_rate"),
       scale: number("scale"), shift: number("shift"), mask_rate: number("mask_rate"),
-      kernel_sizes: fields.kernel_sizes.value.split(/[\s,;]+/).filter(Boolean).map((side) => (/^\d{1,9}$/.test(side) ? Number(side) : side)),
+      kernel_sizes: fields.kernel_sizes.value.split(/[\s,;]+/).filter(Boolean).map((side) => (/^-?\d{1,9}$/.test(side) ? Number(side) : side)),
     };
     for (const name of WHOLE) settings[name] = number(name);
     return settings;

@@ -21,6 +21,7 @@ function choose(name, { isNew = true } = {}) {
     shown = null;
   }
   const query = new URLSearchParams(location.search);
+  if (name === query.get("job")) return poll();
   if (name === null) query.delete("job");
   else query.set("job", name);
   history[isNew ? "pushState" : "replaceState"](history.state, "", `${location.pathname}${query.size ? `?${query}` : ""}${location.hash}`);
@@ -35,7 +36,9 @@ async function poll() {
   let pause = IDLE_MS;
   if (found.error) {
     complain(found.error);
-    if (chosen !== null && shown === null) return choose(null, { isNew: false });
+    // Another page may have removed it; a server that does not answer keeps what is shown.
+    const isGone = shown === null || /^there is no run/.test(found.error);
+    if (chosen !== null && isGone) return choose(null, { isNew: false });
   } else {
     show(found);
     if (found.jobs.some(({ state }) => state === "running" || state === "queued")) pause = FOLLOW_MS;
@@ -52,7 +55,10 @@ function show({ jobs, job, events, next }) {
   listRuns(jobs, { form, chosen, choose });
   ui.root.classList.toggle("has-run", Boolean(job));
   if (!job) {
-    if (!jobs.length && !history_.epochs.length) showExample();
+    if (!jobs.length && ui.example.hidden) {
+      reset();
+      showExample();
+    }
     return;
   }
   ui.example.hidden = true;
@@ -117,10 +123,11 @@ async function act(name, job, button) {
     button.disabled = true;
   }
   const isGone = !found.jobs.some((one) => one.name === job.name);
-  if (isGone) {
+  if (isGone && job.name === chosen) {
     reset();
     await choose(found.jobs[0]?.name ?? null);
-    return ui.headline.focus(); // the button that had it is gone
+    if (document.activeElement === document.body) ui.headline.focus(); // the button that had it is gone
+    return;
   }
   poll();
 }
@@ -140,6 +147,7 @@ async function begin(settings) {
   const found = await call("start", { settings });
   if (found.error) return complain(found.error);
   ui.errors.replaceChildren();
+  ui.notices.replaceChildren();
   await choose(found.job);
   if (!found.is_new) notice("This very run is under way or waits already, and the same settings give the same network; for another, change the seed");
   if (matchMedia("(max-width: 900px)").matches) ui.headline.scrollIntoView({ block: "start" });

@@ -19,10 +19,10 @@ from PIL import Image
 
 from sre.protocols import PROTOCOLS
 from sre.resnet import STAGES
-from sre.studies.naming import TITLES, tell_apart
+from sre.studies.naming import TITLES, kind_of, tell_apart
 from sre.studies.orbit import ModelView, OrbitView, StageView
 
-VERSION = 5
+VERSION = 6
 LIMIT_BYTES, SPARE_BYTES = 400_000, 1_000  # of the bundle; for the sample's name, put in later
 # Of AVIF: each try takes 0.2 s, so that the one that most bundles fit with comes first. Then better
 # ones, each 1.35 times as large or more, while there is room; or worse ones, until it fits.
@@ -101,10 +101,11 @@ def _bundle(
         for model in view.models
     ]
     cards = [model.card for model in view.models]
-    titles = tell_apart(cards, [TITLES[card.arm][0] for card in cards])
+    titles = tell_apart(cards, [kind_of(card.model, card.arm) for card in cards])
+    shorts = tell_apart(cards, [TITLES[card.arm][1] for card in cards])
     models = [
-        _model(model, protocol.side_of(model.card.side_px), title, row)
-        for model, title, row in zip(view.models, titles, jobs, strict=True)
+        _model(model, protocol.side_of(model.card.side_px), title, short, row)
+        for model, title, short, row in zip(view.models, titles, shorts, jobs, strict=True)
     ]
     targets = {m.target for m in view.models}
     picture = picture_sheet(
@@ -134,11 +135,14 @@ def _bundle(
 
 
 def _model(
-    model: ModelView, side_px: int, title: str, jobs: Sequence[Mapping[str, Future[Json]]]
+    model: ModelView,
+    side_px: int,
+    title: str,
+    short: str,
+    jobs: Sequence[Mapping[str, Future[Json]]],
 ) -> Json:
     card = model.card
     sheets = [{name: job.result() for name, job in of_stage.items()} for of_stage in jobs]
-    short = TITLES[card.arm][1]
     confidence = model.confidence(model.target)
     return {
         "name": card.model,

@@ -15,8 +15,7 @@ from sre.data.table import find_dataset
 from sre.studies.evaluate_figures import ModelFigures
 from sre.studies.evaluate_files import as_json, as_rows
 from sre.studies.evaluate_run import EvaluationView
-from sre.studies.naming import kind_of, list_titles, tell_apart
-from sre.studies.shelf import TRAINED
+from sre.studies.naming import kind_of, tell_apart
 from sre.whole import replacing
 
 VERSION = 2
@@ -40,14 +39,17 @@ class EvaluationStore:
 
     folder: Path
 
-    def save(self, view: EvaluationView, settings: Json, stamps: Json) -> Json:
+    def save(
+        self, view: EvaluationView, settings: Json, stamps: Json, titles: Sequence[str]
+    ) -> Json:
         """Keep an evaluation, if the disk takes it, and give what the page shows of it.
 
-        Args: settings: what was asked; stamps: what the result hangs on, see ``newest``
+        Args: settings: what was asked; stamps: what the result hangs on, see ``newest``; titles:
+            of the networks, averages aside
         """
         told = json.dumps([VERSION, view.dataset, settings, stamps], sort_keys=True)
         name = hashlib.sha256(told.encode()).hexdigest()[:24]
-        result = payload(view, settings["checkpoints"]) | {
+        result = payload(view, titles) | {
             "version": VERSION,
             "id": name,
             "settings": settings,
@@ -108,18 +110,17 @@ class EvaluationStore:
             return None
 
 
-def payload(view: EvaluationView, names: Sequence[str]) -> Json:
+def payload(view: EvaluationView, titles: Sequence[str]) -> Json:
     """Give what the page shows: all figures, and which answers change into which.
 
-    Args: names: of the networks on the shelf, in the order of the models that are no averages
+    Args: titles: of the networks, in the order of the models that are no averages
     """
     entry = find_dataset(view.dataset)
     found = as_json(view)
     cards = [model.card for model in view.models if model.rotations == 1]
-    endings = [", trained here" if name.startswith(TRAINED) else "" for name in names]
     kinds = [kind_of(card.model, card.arm) for card in cards]
-    titles = _with_averages(view.models, list_titles(cards, endings))
     shorts = _with_averages(view.models, tell_apart(cards, kinds))
+    titles = _with_averages(view.models, titles)
     models = zip(found.pop("models"), titles, shorts, view.models, strict=True)  # type: ignore[call-overload]
     return found | {
         "title": entry.title,

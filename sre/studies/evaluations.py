@@ -235,14 +235,14 @@ class Evaluations:
                 )
         return [name for name in there if name in names]
 
-    def _paths(self, settings: Json) -> list[Path]:
-        there = self._networks(_entry(settings["dataset"]))
-        return [n.path for n in there.values() if n.name in settings["checkpoints"]]
+    def _there(self, settings: Json) -> list[Network]:
+        found = self._networks(_entry(settings["dataset"]))
+        return [network for name, network in found.items() if name in settings["checkpoints"]]
 
     def _stamps(self, settings: Json) -> Json:
         entry = _entry(settings["dataset"])
         files = [] if entry.source == "built-in" else [self.data_dir / entry.file_name(28)]
-        return stamps_of_files([*self._paths(settings), *files])
+        return stamps_of_files([*(network.path for network in self._there(settings)), *files])
 
     def _begin(self, settings: Json) -> Json:
         with self._state:
@@ -268,9 +268,11 @@ class Evaluations:
 
     def _follow(self, running: _Running) -> str:
         settings = running.settings
-        stamps, step, paths = self._stamps(settings), settings["step_deg"], self._paths(settings)
-        if len(paths) < len(settings["checkpoints"]):
+        stamps, step, there = self._stamps(settings), settings["step_deg"], self._there(settings)
+        if len(there) < len(settings["checkpoints"]):
             raise SettingError("a network has been removed meanwhile; reload the page and choose")
+        told = titles(self._networks(_entry(settings["dataset"])))
+        paths, called = [n.path for n in there], [told.get(n.name, n.name) for n in there]
         events = run_evaluation(
             settings["dataset"],
             paths,
@@ -289,7 +291,7 @@ class Evaluations:
                 events.close()  # type: ignore[attr-defined]
                 return "stopped"
             if isinstance(event, EvaluationView):
-                self._fresh = self._store.save(event, settings, stamps)
+                self._fresh = self._store.save(event, settings, stamps, called)
             elif isinstance(event, Measured):
                 self.wait()
                 with self._state:

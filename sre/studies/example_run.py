@@ -18,6 +18,8 @@ def read_example(path: Path = MEASURED) -> Json | None:
     try:
         found = json.loads(path.read_bytes())
         run = found["runs"][MODEL]
+        if not any(epoch["is_best"] for epoch in run["epochs"]):
+            return None
         return {
             "model": MODEL,
             "dataset": found["dataset"],

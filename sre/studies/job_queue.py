@@ -60,7 +60,8 @@ class JobQueue:
         with self._lock:
             for job, status in self.jobs():
                 with contextlib.suppress(SREError):
-                    if status.state not in OVER and job.settings() == settings:
+                    is_ahead = status.state not in OVER and not job.is_asked_to_stop()
+                    if is_ahead and job.settings() == settings:
                         return job, False
             return self.start(settings), True
 

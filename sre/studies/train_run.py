@@ -97,7 +97,7 @@ def run_training(
     it is evaluated. What is unfinished lies beside it, and the same call goes on from there.
 
     Args: output: a file, or a folder in which the checkpoint gets its usual name, with the run's
-            fingerprint if another run's has that already
+            fingerprint if that is taken: by another run, or by this one when it was cut shorter
         keep: file for what is unfinished, by default one beside the output
         budget_s: of training; fewer epochs than ``config`` says are planned if need be
         should_stop: asked at every step; what is best so far is then kept and evaluated
@@ -183,7 +183,7 @@ def run_training(
         late = budget_s is not None and time.monotonic() - began > budget_s
         return late or should_stop()
 
-    fault = None
+    fault, is_cut = None, False
     try:
         for event in train(
             model,
@@ -195,10 +195,18 @@ def run_training(
             should_stop=is_over,
             processes=processes,
         ):
+            if isinstance(event, StepDone):
+                is_cut = event.step < event.steps
             if isinstance(event, EpochDone):
                 best = event.epoch if event.is_best else card.best_epoch
                 seconds = round(event.seconds, 1)
-                card = replace(card, epochs=event.epoch, best_epoch=best, seconds=seconds)
+                card = replace(
+                    card,
+                    epochs=event.epoch,
+                    best_epoch=best,
+                    seconds=seconds,
+                    cut_short=is_cut,
+                )
             yield event
     except TrainingError as error:
         if not card.best_epoch or not processes.is_main:
@@ -266,7 +274,7 @@ def unfinished_path(output: Path, dataset: str, model: str, settings: str) -> Pa
 
 
 def _place(output: Path, card: CheckpointCard) -> Path:
-    """Find the file's name: in a folder one that no other run's checkpoint has."""
+    """Find the file's name: in a folder one that no other checkpoint has."""
     if output.suffix == ".safetensors":
         if _is_free(output, card, takes_shorter=True):
             return output
@@ -279,7 +287,7 @@ def _place(output: Path, card: CheckpointCard) -> Path:
 
 
 def _is_free(path: Path, card: CheckpointCard, *, takes_shorter: bool = False) -> bool:
-    """Tell whether nothing is there but this very run: as long, and so the same, or not yet tested.
+    """Tell whether nothing is there but this very run: whole, and so the same, or not yet tested.
 
     Args: takes_shorter: also one that was stopped before; whoever names its file wants more of it
     """
@@ -287,8 +295,10 @@ def _is_free(path: Path, card: CheckpointCard, *, takes_shorter: bool = False) -
         there = load_card(path) if path.exists() else card
     except CheckpointError:
         return False
-    is_begun = there.epochs < card.epochs and (takes_shorter or not there.test)
-    return there.fingerprint == card.fingerprint and (there.epochs == card.epochs or is_begun)
+    ours, its = (card.epochs, not card.cut_short), (there.epochs, not there.cut_short)
+    is_same = its == ours and not card.cut_short
+    is_begun = its <= ours and (takes_shorter or not there.test)
+    return there.fingerprint == card.fingerprint and (is_same or is_begun)
 
 
 def _device_name(device: str, processes: Processes) -> str:

@@ -187,10 +187,12 @@ def test_more_images_than_one_sheet_come_when_asked_for(opens, monkeypatch):
     for known in range(1, most):
         page.wait(f"document.querySelectorAll('.evaluate-images .lab-thumb').length === {known}")
         assert f"The first {known} of {most}." in page.words("images")
-        more.click()
+        more.focus()
+        page.tab.keyboard.press("Enter")
     page.wait(f"document.querySelectorAll('.evaluate-images .lab-thumb').length === {most}")
     assert most > 1
     assert more.is_hidden()
+    page.wait("document.activeElement.classList.contains('lab-thumb')")  # the focus went on
     assert len({link.inner_text() for link in links.all()}) == most
 
 

@@ -200,6 +200,17 @@ def test_a_second_press_starts_nothing(trainer, open_train, monkeypatch):
 
 
 @pytest.mark.browser
+def test_a_run_that_another_page_removes_leaves_nothing_behind(broken_off, open_train):
+    page = open_train(f"job={broken_off.name}")
+    assert page.words("headline").startswith("It broke off")
+    broken_off.remove()
+    page.tab.wait_for_function("() => /No run yet/.test(document.body.innerText)")
+    page.tab.wait_for_function("() => !document.querySelector('[data-ref=example]').hidden")
+    assert page.tab.get_by_role("button", name="Resume").count() == 0
+    assert "it may have been removed" in page.words("errors")
+
+
+@pytest.mark.browser
 def test_values_above_the_scale_are_marked(broken_off, open_train):
     broken_off.append(
         {

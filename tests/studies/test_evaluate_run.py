@@ -276,7 +276,8 @@ def test_csv_has_a_row_a_figure(view, tmp_path):
         ["accuracy_p", str(view.pairs[0].upright_p), "", ""],
         ["accuracy_mean_p", str(view.pairs[0].mean_p), "", ""],
     ]
-    others = [line for line in lines if line not in chances]
+    # Drawing images anew adds to a spread, so that its interval may lie above it.
+    others = [line for line in lines if line not in chances and line[2] != "accuracy_spread"]
     assert all(float(low) <= float(value) <= float(high) for *_, value, low, high in others)
 
 

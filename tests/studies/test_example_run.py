@@ -19,7 +19,17 @@ def test_the_example_is_the_measured_run():
     json.dumps(found)
 
 
-@pytest.mark.parametrize("text", [None, "{", "[]", "{}", '{"runs": {"sre_resnet18": {}}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "{",
+        "[]",
+        "{}",
+        '{"runs": {"sre_resnet18": {}}}',
+        '{"runs": {"sre_resnet18": {"epochs": []}}}',
+    ],
+)
 def test_without_it_there_is_none(tmp_path, text):
     path = tmp_path / "training.json"
     if text is not None:

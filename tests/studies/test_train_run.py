@@ -156,6 +156,19 @@ def test_a_whole_run_in_a_folder_leaves_one_cut_short_alone(start, tmp_path):
     assert list(start(output=short.path))[-1].card.epochs == 3  # a file that is named is replaced
 
 
+def test_a_run_that_is_cut_within_its_last_epoch_is_not_the_whole_one(start, tmp_path):
+    whole = list(start(config=replace(CONFIG, epochs=1)))[-1]
+    cut = list(start(config=replace(CONFIG, epochs=1), should_stop=lambda: True))[-1]
+    assert (whole.card.epochs, whole.card.cut_short) == (1, False)
+    assert (cut.card.epochs, cut.card.cut_short) == (1, True)
+    assert cut.path != whole.path
+    assert load_card(whole.path) == whole.card
+    # Two that were cut at different steps are different networks.
+    again = list(start(config=replace(CONFIG, epochs=1), should_stop=lambda: True))[-1]
+    assert again.path not in {whole.path, cut.path}
+    assert list(start(config=replace(CONFIG, epochs=1)))[-1].path == whole.path
+
+
 def test_stopping_keeps_and_evaluates_the_best(start, tmp_path):
     steps = []
 
