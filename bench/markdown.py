@@ -1,6 +1,6 @@
 """Tables of Markdown, and figures in words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -14,6 +14,22 @@ def table(header: str, rows: list[list[str]], *, right: set[int]) -> str:
 def percent(share: float) -> str:
     """Write a share in percent, with one digit after the point."""
     return f"{100 * share:.1f}"
+
+
+def shares(found: Mapping[str, float]) -> str:
+    """Write a share with its interval, in percent."""
+    return "{} ({} to {})".format(*(percent(found[name]) for name in ("value", "low", "high")))
+
+
+def area(found: Mapping[str, float]) -> str:
+    """Write an area under the curve with its interval."""
+    return f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
+
+
+def points(found: Mapping[str, float]) -> str:
+    """Write a difference of shares with its interval, in points."""
+    value, low, high = (f"{100 * found[name]:+z.1f}" for name in ("value", "low", "high"))
+    return f"{value} ({low} to {high})"
 
 
 def span(values: Sequence[Any], form: str) -> str:

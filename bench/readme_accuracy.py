@@ -5,11 +5,11 @@ is called sure where the whole of its interval lies on one side of 0.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-from bench.markdown import percent, span, table
+from bench.markdown import area, percent, points, shares, span, table
 from bench.readme_volumes import claim
 
 NONE = "No run has been made yet; `make accuracy` makes them, which takes hours on a CPU.\n"
@@ -43,8 +43,7 @@ class Difference:
 
     @property
     def told(self) -> str:
-        points = (100 * x for x in (self.value, self.low, self.high))
-        return "`{}` {:+z.1f} ({:+z.1f} to {:+z.1f})".format(self.dataset, *points)
+        return f"`{self.dataset}` {points(asdict(self))}"
 
 
 class Comparison:
@@ -126,22 +125,17 @@ def _row(dataset: str, name: str, found: dict[str, Any]) -> list[str]:
     arm, facts = found["datasets"][dataset]["arms"][name], found["arms"][name]
     taken = ((found["time"] or {}).get("seconds", {}).get(dataset) or {}).get(name)
     names = ("accuracy_at_0", "accuracy_mean", "accuracy_worst", "consistency")
-    auc = arm["auc_at_0"]
     return [
         f"`{dataset}`",
         facts["title"],
         str(len(arm["seeds"])),
-        *(_interval(arm[figure]) for figure in names),
-        f"{auc['value']:.3f} ({auc['low']:.3f} to {auc['high']:.3f})",
+        *(shares(arm[figure]) for figure in names),
+        area(arm["auc_at_0"]),
         f"{arm['parameters']:,}",
         f"{arm['multiply_adds'] / 1e6:.1f} M",
         "none of its own" if facts["averages"] else f"{median(arm['training_s']):,.0f} s",
         f"{1000 * taken['median']:.1f} ms" if taken else "not measured",
     ]
-
-
-def _interval(figure: dict[str, float]) -> str:
-    return "{} ({} to {})".format(*(percent(figure[name]) for name in ("value", "low", "high")))
 
 
 def circumstances(found: dict[str, Any], name: str) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from bench.markdown import percent, table
+from bench.markdown import area, percent, points, shares, table
 
 NONE = "No run on volumes has been made yet.\n"
 NOT_MEASURED = ("not measured here", "no networks for volumes have been compared yet")
@@ -19,8 +19,8 @@ def volumes(found: dict[str, Any] | None) -> str:
         [
             arm["title"],
             str(len(arm["seeds"])),
-            *(_figure(arm[name]) for name in _SHARES),
-            *(_area(arm[name]) for name in ("auc_at_0", "auc_turned")),
+            *(shares(arm[name]) for name in _SHARES),
+            *(area(arm[name]) for name in ("auc_at_0", "auc_turned")),
             f"{arm['parameters']:,}",
             f"{arm['multiply_adds'] / 1e6:.1f} M",
             f"{sum(arm['training_s']) / len(arm['training_s']):,.0f} s",
@@ -72,22 +72,9 @@ def _circumstances(found: dict[str, Any]) -> str:
 
 def _difference(found: dict[str, Any], pair: dict[str, Any]) -> str:
     first, second = (found["arms"][pair[name]]["title"] for name in ("first", "second"))
-    turned, upright = (_points(pair[name]) for name in ("turned", "upright"))
-    area = pair["auc_turned"]
+    turned, upright = (points(pair[name]) for name in ("turned", "upright"))
+    gap = pair["auc_turned"]
     return (
         f"{first} less {second}: turned {turned}, upright {upright} points; area under the curve, "
-        f"turned, {area['value']:+.3f} ({area['low']:+.3f} to {area['high']:+.3f})"
+        f"turned, {gap['value']:+.3f} ({gap['low']:+.3f} to {gap['high']:+.3f})"
     )
-
-
-def _figure(found: dict[str, float]) -> str:
-    return f"{percent(found['value'])} ({percent(found['low'])} to {percent(found['high'])})"
-
-
-def _area(found: dict[str, float]) -> str:
-    return f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
-
-
-def _points(found: dict[str, float]) -> str:
-    value, low, high = (f"{100 * found[name]:+z.1f}" for name in ("value", "low", "high"))
-    return f"{value} ({low} to {high})"

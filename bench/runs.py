@@ -41,16 +41,29 @@ def write_said(said: Said, path: Path) -> None:
 
     Raises: OSError: the folder cannot be made or written to
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     decided = said.decided.astype(np.uint8)
-    tensors = {
-        # Packed: what stays the same over the angles takes little room so.
-        "decided": np.frombuffer(zlib.compress(decided.tobytes(), 9), np.uint8),
-        "shape": np.array(decided.shape),
-        "areas": said.areas,
-    }
+    tensors = {"decided": pack(decided), "shape": np.array(decided.shape), "areas": said.areas}
+    save_tensors(tensors, path, said.card.to_metadata())
+
+
+def pack(values: np.ndarray) -> np.ndarray:
+    """Compress an array into bytes: what stays the same over the angles takes little room so."""
+    return np.frombuffer(zlib.compress(values.tobytes(), 9), np.uint8)
+
+
+def unpack(packed: np.ndarray, dtype: type[np.generic], shape: np.ndarray) -> np.ndarray:
+    """Undo ``pack``, for which kind and shape are needed.
+
+    Raises: zlib.error, ValueError: these are not such bytes
+    """
+    return np.frombuffer(zlib.decompress(packed.tobytes()), dtype).reshape(shape)
+
+
+def save_tensors(tensors: dict[str, np.ndarray], path: Path, metadata: dict[str, str]) -> None:
+    """Write a safetensors file, whole or not at all, that everyone may read."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part:
-        save_file(tensors, part, metadata=said.card.to_metadata())
+        save_file(tensors, part, metadata=metadata)
         part.chmod(0o644)  # it is made so that only its owner reads it
 
 
@@ -63,8 +76,7 @@ def read_said(path: Path) -> Said:
         with safe_open(path, framework="np") as file:
             card = CheckpointCard.from_metadata(file.metadata() or {})
             found = {name: file.get_tensor(name) for name in ("decided", "shape", "areas")}
-        packed = zlib.decompress(found["decided"].tobytes())
-        decided = np.frombuffer(packed, np.uint8).reshape(found["shape"])
+        decided = unpack(found["decided"], np.uint8, found["shape"])
         return Said(card, decided, found["areas"])
     except (OSError, ValueError, SafetensorError, zlib.error, CheckpointError) as error:
         raise SettingError(

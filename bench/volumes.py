@@ -23,7 +23,6 @@ import math
 import os
 import sys
 import time
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -35,12 +34,11 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from safetensors import safe_open
-from safetensors.numpy import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from bench.harness import circumstances, write_results
-from bench.runs import RUNS_DIR
+from bench.runs import RUNS_DIR, pack, save_tensors, unpack
 from sre.commands.common import add_data_dir
 from sre.data.split import Split
 from sre.data.store import file_md5, load_split
@@ -60,7 +58,6 @@ from sre.statistics import (
 )
 from sre.symmetry import disc_mask, rotate_volume
 from sre.training import learning_rate_factor
-from sre.whole import replacing
 
 DATASET = "adrenalmnist3d"
 STEP_DEG = 30
@@ -180,12 +177,10 @@ def _all_said(runs: Path, name: str, settings: Settings, md5: str) -> Iterator[t
 
 def write_said(said: Said, path: Path) -> None:
     """Keep what a network said, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    packed = zlib.compress(said.scores.astype(np.float16).tobytes(), 9)
-    tensors = {"scores": np.frombuffer(packed, np.uint8), "shape": np.array(said.scores.shape)}
-    with replacing(path) as part:
-        save_file(tensors, part, metadata={"run": json.dumps(said.facts)})
-        part.chmod(0o644)
+    tensors = {
+        "scores": pack(said.scores.astype(np.float16)), "shape": np.array(said.scores.shape)
+    }  # fmt: skip
+    save_tensors(tensors, path, {"run": json.dumps(said.facts)})
 
 
 def read_said(path: Path, facts_asked: Mapping[str, Any]) -> Said | None:
@@ -197,8 +192,7 @@ def read_said(path: Path, facts_asked: Mapping[str, Any]) -> Said | None:
         packed, shape = file.get_tensor("scores"), file.get_tensor("shape")
     if any(facts.get(name) != fact for name, fact in facts_asked.items()):
         return None
-    scores = np.frombuffer(zlib.decompress(packed.tobytes()), np.float16).reshape(shape)
-    return Said(facts, scores.astype(float))
+    return Said(facts, unpack(packed, np.float16, shape).astype(float))
 
 
 def make_run(
