@@ -207,3 +207,6 @@ def main(arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1:])
+    sys.stdout.flush()
+    # Threads may be within PyTorch, which aborts where the interpreter is taken from under it.
+    os._exit(0)

@@ -32,6 +32,7 @@ class Running:
 
     address: str
     seconds_to_answer: float
+    process: subprocess.Popen[str]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,7 +84,7 @@ def running_app(folder: Path, *flags: str, **variables: str) -> Iterator[Running
             if time.monotonic() > start + PATIENCE_S:
                 raise TimeoutError(f"no answer from app.py within {PATIENCE_S} s")
             time.sleep(0.02)
-        yield Running(address, time.monotonic() - start)
+        yield Running(address, time.monotonic() - start, process)
     finally:
         process.terminate()
         process.communicate(timeout=PATIENCE_S)

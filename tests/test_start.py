@@ -2,11 +2,13 @@
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
 
 import pytest
+from gradio_client import Client
 
 from app import read_options
 from bench.harness import ROOT
@@ -107,3 +109,15 @@ def test_page_answers_without_data_or_network_where_a_space_wants_it(tmp_path):
 def test_page_is_for_this_machine_alone_unless_told(tmp_path):
     with running_app(tmp_path) as running:
         assert not answers(running.address.replace("127.0.0.1", "127.0.0.2"))
+
+
+def test_ctrl_c_ends_without_a_word_too_many_while_networks_answer(tmp_path):
+    with running_app(tmp_path) as running:
+        client = Client(running.address, verbose=False)
+        # Whichever step it is at: loading PyTorch, turning the image, or done.
+        client.submit("cells", 3, api_name="/orbit")
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(PATIENCE_S) == 0
+        said = running.process.stdout.read()
+    assert "Traceback" not in said
+    assert "terminate" not in said
