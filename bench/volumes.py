@@ -217,6 +217,7 @@ def make_run(
     seconds = time.monotonic() - began
     model.load_state_dict(best_state)
     scores, is_exact = ask(model.eval(), splits["test"].images)
+    machine = circumstances()
     facts = {
         **facts_before(arm, settings, md5),
         "seed": seed,
@@ -227,7 +228,7 @@ def make_run(
         "is_exact": is_exact,
         "seconds": round(seconds, 1),
         "created": datetime.now(UTC).date().isoformat(),
-        **{name: circumstances()[name] for name in ("processor", "threads", "load_before")},
+        **{name: machine[name] for name in ("processor", "threads", "load_before")},
         "torch": torch.__version__,
     }
     return Said(facts, scores)

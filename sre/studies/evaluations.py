@@ -235,14 +235,11 @@ class Evaluations:
                 )
         return [name for name in there if name in names]
 
-    def _there(self, settings: Json) -> list[Network]:
-        found = self._networks(_entry(settings["dataset"]))
-        return [network for name, network in found.items() if name in settings["checkpoints"]]
-
     def _stamps(self, settings: Json) -> Json:
         entry = _entry(settings["dataset"])
         files = [] if entry.source == "built-in" else [self.data_dir / entry.file_name(28)]
-        return stamps_of_files([*(network.path for network in self._there(settings)), *files])
+        there = _taking_part(self._networks(entry), settings)
+        return stamps_of_files([*(network.path for network in there), *files])
 
     def _begin(self, settings: Json) -> Json:
         with self._state:
@@ -268,11 +265,13 @@ class Evaluations:
 
     def _follow(self, running: _Running) -> str:
         settings = running.settings
-        stamps, step, there = self._stamps(settings), settings["step_deg"], self._there(settings)
+        stamps, step = self._stamps(settings), settings["step_deg"]
+        known = self._networks(_entry(settings["dataset"]))
+        there = _taking_part(known, settings)
         if len(there) < len(settings["checkpoints"]):
             raise SettingError("a network has been removed meanwhile; reload the page and choose")
-        told = titles(self._networks(_entry(settings["dataset"])))
-        paths, called = [n.path for n in there], [told.get(n.name, n.name) for n in there]
+        told = titles(known)
+        paths, called = [n.path for n in there], [told[n.name] for n in there]
         events = run_evaluation(
             settings["dataset"],
             paths,
@@ -308,6 +307,10 @@ def _in_order(networks: Mapping[str, Network]) -> list[Network]:
     return sorted(
         networks.values(), key=lambda n: (places.get(n.card.arm, len(ARMS)), n.card.width)
     )
+
+
+def _taking_part(known: Mapping[str, Network], settings: Json) -> list[Network]:
+    return [network for name, network in known.items() if name in settings["checkpoints"]]
 
 
 def _left_s(now: _Running) -> float | None:

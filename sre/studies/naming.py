@@ -19,6 +19,17 @@ TITLES = MappingProxyType(
         "gmr-augmented": ("GMR-CNN + rotation", "GMR + rot."),
     }
 )
+# The same within a sentence.
+IN_SENTENCES = MappingProxyType(
+    {
+        "sre": "SRE",
+        "plain": "the CNN",
+        "augmented": "the rotation-trained CNN",
+        "sre-augmented": "the rotation-trained SRE",
+        "gmr": "GMR",
+        "gmr-augmented": "the rotation-trained GMR",
+    }
+)
 
 
 def kind_of(model: str, arm: str | None = None) -> str:

@@ -17,7 +17,7 @@ from sre.evaluation import decide, probabilities
 from sre.explanation import compute_cams, trace
 from sre.protocols import find_protocol, prepare, present_orbit
 from sre.resnet import STAGES, ResNet
-from sre.studies.naming import tell_apart
+from sre.studies.naming import IN_SENTENCES, tell_apart
 from sre.symmetry import Interpolation, disc_mask, relative_error, rotate_each, rotate_orbit
 
 ANGLES_DEG = tuple(float(a) for a in range(0, 360, 5))
@@ -87,7 +87,7 @@ class OrbitView:
     def headline(self) -> str:
         """Say in words what is to be seen, whoever comes off better."""
         cards = [m.card for m in self.models]
-        names = tell_apart(cards, [short_name(card) for card in cards])
+        names = tell_apart(cards, [IN_SENTENCES[card.arm] for card in cards])
         parts = [
             f"{name} changes its mind {times(m.switches)}"
             if m.switches
@@ -109,18 +109,6 @@ class OrbitView:
             return f"{said} {'None is' if len(share) > 1 else 'It is not'} right at any angle."
         right = join([f"{name} at {100 * s:.0f} %" for name, s in share])
         return f"{said} Right answers: {right} of the angles."
-
-
-def short_name(card: CheckpointCard) -> str:
-    """Name a network as the page does."""
-    return {
-        "sre": "SRE",
-        "plain": "the CNN",
-        "augmented": "the rotation-trained CNN",
-        "sre-augmented": "the rotation-trained SRE",
-        "gmr": "GMR",
-        "gmr-augmented": "the rotation-trained GMR",
-    }[card.arm]
 
 
 def times(count: int) -> str:

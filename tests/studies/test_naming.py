@@ -6,7 +6,7 @@ import pytest
 
 from sre.checkpoints import CheckpointCard
 from sre.models import CLASSIFIERS
-from sre.studies.naming import TITLES, kind_of, list_titles, tell_apart, title_of
+from sre.studies.naming import IN_SENTENCES, TITLES, kind_of, list_titles, tell_apart, title_of
 from tests.networks import CARD
 
 PLAIN = replace(CARD, model="resnet18")
@@ -81,4 +81,5 @@ def test_lists_put_where_a_network_is_from_last():
 def test_every_classifier_has_a_name(model):
     card = replace(CARD, model=model, rotates_in_training=True)
     assert card.arm in TITLES
+    assert set(IN_SENTENCES) == set(TITLES)
     assert kind_of(model, card.arm).endswith("CNN + rotation") == model.endswith("18")

@@ -14,13 +14,13 @@ from sre.explanation import explain
 from sre.protocols import PROTOCOLS, find_protocol, prepare, present
 from sre.resnet import STAGES
 from sre.studies import orbit
+from sre.studies.naming import IN_SENTENCES
 from sre.studies.orbit import (
     ANGLES_DEG,
     ModelView,
     OrbitView,
     join,
     load_fresh,
-    short_name,
     study_orbit,
     times,
 )
@@ -435,7 +435,8 @@ def test_words():
         "a and b",
         "a, b and c",
     ]
-    assert short_name(replace(CARD, rotates_in_training=True)) == "the rotation-trained SRE"
+    turned = replace(CARD, rotates_in_training=True)
+    assert IN_SENTENCES[turned.arm] == "the rotation-trained SRE"
 
 
 def test_paths_may_be_given_in_any_order(networks):
