@@ -4,11 +4,13 @@ import argparse
 import importlib
 import os
 import re
+import signal
 import socket
 import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 from sre.home import DATA, HOME
@@ -205,8 +207,12 @@ def main(arguments: list[str]) -> None:
     page.block_thread()
 
 
-if __name__ == "__main__":
-    main(sys.argv[1:])
-    sys.stdout.flush()
-    # Threads may be within PyTorch, which aborts where the interpreter is taken from under it.
+def _leave(_signal: int, _frame: FrameType | None) -> None:
+    """End at once: threads may be within PyTorch, which aborts where Python ends under it."""
     os._exit(0)
+
+
+if __name__ == "__main__":
+    # Not a KeyboardInterrupt: while the page opens, any import may be at work, or swallow it.
+    signal.signal(signal.SIGINT, _leave)
+    main(sys.argv[1:])

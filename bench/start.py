@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 @contextmanager
 def running_app(folder: Path, *flags: str, **variables: str) -> Iterator[Running]:
     """Run the app with empty folders, nothing of the caller's home, and no way to the network."""
-    port = _free_port()
+    port = free_port()
     (folder / "data").mkdir()
     own = ["--data-dir", str(folder / "data"), "--cache-dir", str(folder / "cache")]
     shut = {
@@ -100,7 +100,7 @@ def answers(address: str) -> bool:
         return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]

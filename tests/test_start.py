@@ -6,13 +6,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 from gradio_client import Client
 
 from app import read_options
 from bench.harness import ROOT
-from bench.start import PATIENCE_S, answers, running_app
+from bench.start import PATIENCE_S, answers, free_port, running_app
 
 
 def app(*flags: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -74,10 +75,7 @@ def test_training_can_be_switched_off(flags, variable, trains, monkeypatch, tmp_
     monkeypatch.delenv("SRE_NO_TRAIN", raising=False)
     if variable is not None:
         monkeypatch.setenv("SRE_NO_TRAIN", variable)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    options = read_options(["--port", port, "--cache-dir", str(tmp_path), *flags])
+    options = read_options(["--port", str(free_port()), "--cache-dir", str(tmp_path), *flags])
     assert options.trains is trains
 
 
@@ -109,6 +107,24 @@ def test_page_answers_without_data_or_network_where_a_space_wants_it(tmp_path):
 def test_page_is_for_this_machine_alone_unless_told(tmp_path):
     with running_app(tmp_path) as running:
         assert not answers(running.address.replace("127.0.0.1", "127.0.0.2"))
+
+
+@pytest.mark.parametrize("imported", ["httpx", "gradio.components", "pages.lab"])
+def test_ctrl_c_ends_quietly_while_the_page_opens(imported, tmp_path):
+    command = [sys.executable, "-X", "importtime", "app.py"]
+    options = ["--cache-dir", str(tmp_path), "--port", str(free_port())]
+    with subprocess.Popen(
+        [*command, *options], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as opening:
+        patience = threading.Timer(PATIENCE_S, opening.kill)
+        patience.start()
+        assert any(line.endswith(f" {imported}\n") for line in opening.stderr)
+        patience.cancel()
+        opening.send_signal(signal.SIGINT)
+        said, complaints = opening.communicate(timeout=PATIENCE_S)
+    assert opening.returncode == 0
+    assert said == ""
+    assert "Traceback" not in complaints
 
 
 def test_ctrl_c_ends_without_a_word_too_many_while_networks_answer(tmp_path):
