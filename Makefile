@@ -63,6 +63,7 @@ accuracy: $(DEV) ## train and compare all networks of the sweeps in bench/; take
 	$(PY) -m bench.recipe --width 16
 	$(PY) -m sre sweep bench/fine.toml --no-ray
 	$(PY) -m bench.accuracy --files bench/fine.toml
+	$(PY) -m bench.reasons
 	$(PY) -m sre download adrenalmnist3d
 	$(PY) -m bench.volumes
 

@@ -11,6 +11,7 @@ from bench.markdown import percent, table
 from bench.readme_accuracy import claims, results, widths
 from bench.readme_fine import fine
 from bench.readme_levers import levers
+from bench.readme_reasons import reasons
 from bench.readme_recipe import recipe
 from bench.readme_volumes import volumes
 from sre.checkpoints import CheckpointCard, load_card
@@ -354,6 +355,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "volumes": lambda: volumes(_results("volumes")),
     "levers": lambda: levers(_results("levers")),
     "fine": lambda: fine(_results("accuracy-fine")),
+    "reasons": lambda: reasons(_results("reasons")),
     "recipe": lambda: recipe(_results("recipe-w16"), _results("accuracy-w16")),
     "speed": speed,
     "training": training,
