@@ -26,8 +26,12 @@ class Late:
         with self._lock:
             if self._made is None:
                 kind = getattr(importlib.import_module(self._module), self._name)
-                self._made = kind(**self._settings)
+                self._made = self._prepare(kind(**self._settings))
         return self._made
+
+    def _prepare(self, made: Any) -> Any:
+        """Do with the object what must be done before anyone has it."""
+        return made
 
 
 class LateLab(Late):
@@ -43,12 +47,16 @@ class LateLab(Late):
             device=device,
         )
 
-    def warm_up(self) -> None:
-        """Choose and compute what the page opens on, so that its first visitor waits less."""
-        lab = self()
-        # What is wrong, such as a damaged file, the page will say.
+    def _prepare(self, made: Any) -> Any:
+        # Before the first visitor has it, who would else begin with the first image: it seldom
+        # shows anything. What is wrong, such as a damaged file, the page will say.
         with contextlib.suppress(SREError):
-            lab.choose_opening()
+            made.choose_opening()
+        return made
+
+    def warm_up(self) -> None:
+        """Compute what the page opens on, so that its first visitor waits less."""
+        lab = self()
         with contextlib.suppress(SREError):
             start = lab.catalogue()["start"]
             lab.orbit(start["dataset"], start["sample"], None, "disc", None, 0, "")
