@@ -71,7 +71,9 @@ def test_every_block_has_a_kind_that_is_checked_here():
     assert {kind for kind, _ in BLOCKS} <= {"bash", "bat", "python"}
 
 
-BENCHES = {f"bench.{name}" for name in ("accuracy", "recipe", "levers", "gpu", "volumes")}
+BENCHES = {
+    f"bench.{name}" for name in ("accuracy", "recipe", "levers", "gpu", "volumes", "reasons")
+}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
