@@ -18,18 +18,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from tqdm import tqdm
 
 from bench.harness import RESULTS_DIR, ROOT, circumstances, write_results
-from sre.checkpoints import CheckpointCard, load_checkpoint
+from sre.checkpoints import load_card
 from sre.commands.common import add_data_dir
 from sre.data.split import Split
 from sre.data.store import load_split
+from sre.data.table import find_dataset
 from sre.errors import SREError
-from sre.evaluation import FEW_ANGLES_DEG, classify
+from sre.evaluation import FEW_ANGLES_DEG
 from sre.home import DATA, SWEEP
 from sre.protocols import find_protocol
+from sre.studies.answering import answers_over
+from sre.studies.contenders import load_contenders
+from sre.studies.evaluate_run import choose_images
 from sre.studies.sweep_file import read_sweep
 
 # Each sweep's arms that are asked.
@@ -60,13 +63,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         asked += [run for run in sweep.runs() if run.arm in names]
     there = [run for run in asked if (args.folder / run.file_name).is_file()]
     for run in tqdm(there, unit="network", disable=None):
-        network, card = load_checkpoint(args.folder / run.file_name)
+        checkpoint = args.folder / run.file_name
+        card, seed = load_card(checkpoint), str(run.config.seed)
         of_arm = datasets.setdefault(run.dataset, {}).setdefault(run.arm, {})
-        seed = str(run.config.seed)
-        if of_arm.get(seed, {}).get("fingerprint") != card.fingerprint:
-            of_arm[seed] = {"fingerprint": card.fingerprint, "width": card.width} | measure(
-                network.fused(), card, args.data_dir
-            )
+        if of_arm.get(seed, {}).get("fingerprint") == card.fingerprint:
+            continue
+        of_arm[seed] = {"fingerprint": card.fingerprint, "width": card.width} | measure(
+            checkpoint, args.data_dir
+        )
         found = {"images": MOST_IMAGES, "angles_deg": FEW_ANGLES_DEG, "unsure": UNSURE}
         found |= {"titles": titles, "datasets": datasets}
         write_results("reasons", began | found)
@@ -74,12 +78,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measure(network: nn.Module, card: CheckpointCard, data_dir: Path) -> dict[str, Any]:
+def measure(checkpoint: Path, data_dir: Path) -> dict[str, Any]:
     """Ask one network about training and validation images as they are, and turned."""
+    card = load_card(checkpoint)
+    (who,) = load_contenders([checkpoint], find_dataset(card.dataset), find_protocol(card.protocol))
     found: dict[str, Any] = {}
     for name in ("train", "val"):
         split = some_of(load_split(card.dataset, name, data_dir=data_dir))
-        probability = ask(network, split, card)
+        probability = answers_over(who, split, card.protocol, FEW_ANGLES_DEG)
         right = probability.argmax(-1) == split.labels
         found[name] = {
             "images": len(split.labels),
@@ -92,24 +98,10 @@ def measure(network: nn.Module, card: CheckpointCard, data_dir: Path) -> dict[st
 
 def some_of(split: Split) -> Split:
     """Take so many images of a split as are asked about, always the same."""
-    if len(split.labels) <= MOST_IMAGES:
+    chosen = choose_images(split, MOST_IMAGES)
+    if len(chosen) == len(split):
         return split
-    chosen = np.random.default_rng(0).choice(len(split.labels), MOST_IMAGES, replace=False)
     return Split(images=split.images[chosen], labels=split.labels[chosen])
-
-
-def ask(network: nn.Module, split: Split, card: CheckpointCard) -> np.ndarray:
-    """Give the probabilities (angles, images, classes) of some images."""
-    protocol = find_protocol(card.protocol)
-    return np.stack(
-        [
-            classify(
-                network, split.images, protocol,
-                side_px=card.side_px, angle_deg=angle, is_multi_label=card.is_multi_label,
-            )
-            for angle in FEW_ANGLES_DEG
-        ]
-    )  # fmt: skip
 
 
 def changes(probability: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:

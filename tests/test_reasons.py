@@ -8,11 +8,9 @@ import pytest
 from bench.harness import ROOT
 from bench.readme_reasons import NONE, PAIRS, reasons
 from bench.reasons import FILES, MOST_IMAGES, changes, main, measure, some_of
-from sre.checkpoints import load_card
 from sre.data.split import Split
 from sre.evaluation import FEW_ANGLES_DEG
 from sre.home import DATA
-from sre.models import build_model
 from sre.studies.sweep_file import read_sweep
 from tests.networks import write_checkpoint
 
@@ -58,12 +56,7 @@ def test_some_images_are_taken_with_their_labels():
 
 def test_a_network_is_asked_about_images_it_was_trained_on_and_others(tmp_path, monkeypatch):
     monkeypatch.setattr("bench.reasons.MOST_IMAGES", 40)
-    path = write_checkpoint(tmp_path, dataset="digits")
-    card = load_card(path)
-    network = build_model(
-        card.model, in_channels=card.in_channels, num_classes=len(card.classes), width=card.width
-    ).eval()
-    found = measure(network, card, DATA)
+    found = measure(write_checkpoint(tmp_path, dataset="digits"), DATA)
     assert found["train"]["images"] == found["val"]["images"] == 40
     for split in ("train", "val"):
         assert 0 <= found[split]["upright"] <= 1

@@ -111,7 +111,7 @@ def run_evaluation(
         checkpoints, entry, chosen, average_rotations=average_rotations, device=device
     )
     data = load_split(dataset, split, data_dir=data_dir)
-    indices = _choose(data, most_images)
+    indices = choose_images(data, most_images)
     images, labels = data.images[indices], data.labels[indices]
     asking = Asking(
         contenders, images, chosen, entry.is_multi_label, mark_of(images, labels), device, keep_dir,
@@ -146,7 +146,8 @@ def run_evaluation(
     )
 
 
-def _choose(data: Split, most: int | None) -> np.ndarray:
+def choose_images(data: Split, most: int | None) -> np.ndarray:
+    """Give the indices of at most so many images, spread over the split and always the same."""
     if most is None or most >= len(data):
         return np.arange(len(data))
     return np.sort(np.random.default_rng(0).choice(len(data), most, replace=False))
