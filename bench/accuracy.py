@@ -26,20 +26,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from bench.harness import RESULTS_DIR, circumstances, interleave, spread, write_results
 from bench.runs import RUNS_DIR, Said, file_of, find_said, write_said
+from sre.averaging import RotationAverage
 from sre.checkpoints import CheckpointCard, load_card
-from sre.commands.common import add_data_dir, add_device
+from sre.commands.common import add_data_dir, add_device, check_device
 from sre.data.split import Split
 from sre.data.store import file_md5, load_split
 from sre.data.table import find_dataset
 from sre.errors import SettingError, SREError
 from sre.evaluation import ANGLES_DEG, classify, decide
 from sre.home import ANSWERS, DATA, SWEEP
-from sre.models import find_model
+from sre.models import build_model, find_model
 from sre.protocols import find_protocol
+from sre.resnet import ResNet
 from sre.statistics import (
     areas_by_class,
     bootstrap_weights,
@@ -71,7 +74,6 @@ class Answers:
     right: np.ndarray  # (seeds, angles, images), of multi-label sets the mean over labels
     same: np.ndarray  # likewise: the same answer as upright
     areas: np.ndarray  # (seeds, samples): area under the curve, upright
-    checkpoint: Path | None = None  # of one seed, if any is at hand
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -105,6 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def measure(args: argparse.Namespace) -> int:
     """Ask all networks that are done, and write down what they say."""
+    check_device(args.device)
     sweeps = {file.stem: read_sweep(file, width=args.width) for file in args.files}
     names = [arm.name for sweep in sweeps.values() for arm in sweep.arms]
     if len(sweeps) < len(args.files) or len(set(names)) < len(names):
@@ -124,7 +127,7 @@ def measure(args: argparse.Namespace) -> int:
         if answers := [one for one in asked if one]:
             found[dataset] = dataset_figures(dataset, data, answers)
             if args.time:
-                timed[dataset] = time_of_an_image(dataset, answers, data, args.device)
+                timed[dataset] = time_of_an_image(answers, data, args.device)
     if not found:
         files = " or ".join(map(str, args.files))
         print(
@@ -178,7 +181,6 @@ def answers_of(
 ) -> Answers | None:
     """Gather what an arm's networks say, one a seed, about all images at all angles."""
     known: dict[int, Said] = {}
-    checkpoint = None
     for seed in tqdm(sweep.seeds, desc=f"{dataset} {arm.name}"):
         run = sweep.run_of(dataset, arm, seed)
         said = find_said(run, arm, args.runs)
@@ -191,12 +193,10 @@ def answers_of(
                 write_said(said, file_of(run, arm, args.runs))
         if said is not None:
             known[seed] = said
-    return answers_from(arm, name, known, data.labels, checkpoint) if known else None
+    return answers_from(arm, name, known, data.labels) if known else None
 
 
-def answers_from(
-    arm: Arm, sweep: str, known: Mapping[int, Said], labels: np.ndarray, checkpoint: Path | None
-) -> Answers:
+def answers_from(arm: Arm, sweep: str, known: Mapping[int, Said], labels: np.ndarray) -> Answers:
     """Hold what networks decided against the labels."""
     decided = np.stack([said.decided for said in known.values()])  # (seeds, angles, images, ...)
     right, same = decided == labels, decided == decided[:, :1]
@@ -210,7 +210,6 @@ def answers_from(
         right.astype(float),
         same.astype(float),
         np.stack([said.areas for said in known.values()]),
-        checkpoint,
     )
 
 
@@ -332,26 +331,45 @@ def arm_facts(sweep: Sweep, arm: Arm) -> dict[str, object]:
 
 
 def time_of_an_image(
-    dataset: str, answers: list[Answers], data: Split, device: str
+    answers: list[Answers], data: Split, device: str
 ) -> dict[str, dict[str, float]]:
-    """Time one network of each arm at hand, in turn, on the same images; seconds an image."""
+    """Time a network like each arm's, in turn, on the same images; seconds an image.
+
+    Untrained ones, as the time does not depend on what was learned: checkpoints need not be there.
+    """
     images, protocol = data.images[:TIMED_IMAGES], find_protocol(PROTOCOL)
 
-    def answer(who: Contender) -> None:
+    def answer(model: nn.Module, card: CheckpointCard) -> None:
         classify(
-            who.model, images, protocol, side_px=who.card.side_px, angle_deg=0.0,
-            is_multi_label=who.card.is_multi_label,
+            model, images, protocol, side_px=card.side_px, angle_deg=0.0,
+            is_multi_label=card.is_multi_label,
         )  # fmt: skip
-        if next(who.model.parameters()).is_cuda:
+        if next(model.parameters()).is_cuda:
             torch.cuda.synchronize()
 
-    loaded = {
-        a.arm.name: contender(a.checkpoint, a.arm, dataset, device)
-        for a in answers
-        if a.checkpoint is not None
-    }
-    taken = interleave({n: (lambda _, who=w: answer(who)) for n, w in loaded.items()}, rounds=9)
+    like = {a.arm.name: (untrained(a.arm, a.cards[0], device), a.cards[0]) for a in answers}
+    taken = interleave({n: (lambda _, one=one: answer(*one)) for n, one in like.items()}, rounds=9)
     return {name: spread([s / len(images) for s in times]) for name, times in taken.items()}
+
+
+def untrained(arm: Arm, card: CheckpointCard, device: str) -> nn.Module:
+    """Build a network like that of a card, as it is asked, or its average over turns."""
+    network = build_model(
+        card.model,
+        in_channels=card.in_channels,
+        num_classes=len(card.classes),
+        width=card.width,
+        kernel_sizes=card.kernel_sizes,
+        blur_pools=card.blur_pools,
+    )
+    assert isinstance(network, ResNet)  # all classifiers are
+    model = network.to(device).eval().requires_grad_(False).fused()
+    if arm.turns == 1:
+        return model
+    return RotationAverage(
+        model, arm.turns, is_multi_label=card.is_multi_label,
+        interpolation=find_protocol(PROTOCOL).interpolation,
+    )  # fmt: skip
 
 
 def _family(arm: Arm) -> str:
