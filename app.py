@@ -138,10 +138,10 @@ def _device(given: str) -> str:
     if given == "cpu":
         return given
     # Only torch knows what this machine has; on the CPU nobody waits for it here.
-    torch = importlib.import_module("torch")
+    devices = importlib.import_module("sre.devices")
     try:
-        torch.empty(1, device=given)
-    except (RuntimeError, AssertionError) as error:
+        devices.open_device(given)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"--device {given} is not on this machine; try cpu") from error
     return given
 

@@ -74,8 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 row |= measure(args.networks, row, device, args.rounds)
                 row |= shares(row, results["ceilings"][precision])
                 results["rows"].append(row)
-                print(json.dumps(row))
-    print(f"wrote {write_results(args.result, results)}")
+                print(json.dumps(row), flush=True)
+                written = write_results(args.result, results)  # a run cut short keeps what it has
+    print(f"wrote {written}")
     return 0
 
 

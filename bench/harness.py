@@ -6,9 +6,10 @@ import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -50,14 +51,20 @@ def circumstances() -> dict[str, object]:
     )
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "commit": commit.stdout.strip() or "unknown",
+        # Where the code was copied without its history, whoever copied it says so.
+        "commit": commit.stdout.strip() or os.environ.get("SRE_BENCH_COMMIT") or "unknown",
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "load_before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        "versions": {name: version(name) for name in ("torch", "numpy", "pillow", "gradio")}
-        | {"python": platform.python_version()},
+        "versions": dict(_versions()) | {"python": platform.python_version()},
     }
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for name in ("torch", "numpy", "pillow", "gradio"):
+        with suppress(PackageNotFoundError):  # a machine for training may lack what the page needs
+            yield name, version(name)
 
 
 def memory_mb(field: str) -> float:

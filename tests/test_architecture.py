@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = [
-    {"__init__", "errors", "home", "whole"}, {"symmetry", "listening"}, {"bands"},
+    {"__init__", "devices", "errors", "home", "whole"}, {"symmetry", "listening"}, {"bands"},
     {"triton_bands", "spectra"}, {"layers"},
     {"transposed", "gmr", "pooling", "balancing", "averaging"},
     {"resnet", "projection", "obstacles", "invariance"},

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from sre.devices import open_device
 from sre.errors import SettingError
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +28,7 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 def check_device(name: str) -> None:
     """Raises: SettingError: this machine has no such device"""
     try:
-        torch.empty(1, device=name).cpu()
+        open_device(name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise SettingError(f"device {name!r} is not on this machine; use --device cpu") from error
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from sre.devices import open_device
 from sre.errors import SettingError, SREError
 from sre.studies.sweep import SweepRun
 from sre.studies.sweep_run import Began, Done, Failed, Skipped, Within, do_run, sentence_of
@@ -80,6 +81,7 @@ def _work(
     run: SweepRun, data_dir: Path, output: Path, device: str, threads: int
 ) -> Done | Skipped | Failed:
     torch.set_num_threads(threads)
+    open_device(device)
     last: Done | Skipped | Failed = Failed(run, "it ended without a word; start the sweep again")
     try:
         for event in do_run(run, data_dir=data_dir, output=output, device=device):

@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import torch
 from filelock import FileLock, Timeout
 
+from sre.devices import open_device
 from sre.errors import SettingError, SREError
 from sre.studies.jobs import Job, Status
 from sre.studies.train_run import (
@@ -68,7 +68,7 @@ def lower_priority() -> None:
 
 def _train(job: Job, *, data_dir: Path, output: Path, device: str) -> None:
     try:
-        torch.empty(1, device=device).cpu()
+        open_device(device)
     except (RuntimeError, AssertionError) as error:
         raise SettingError(
             f"the device {device} does not answer; when it is back, resume, or start the app with "
