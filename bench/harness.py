@@ -51,8 +51,8 @@ def circumstances() -> dict[str, object]:
     )
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        # Where the code was copied without its history, whoever copied it says so.
-        "commit": commit.stdout.strip() or os.environ.get("SRE_BENCH_COMMIT") or "unknown",
+        # Where the code was copied without its newest history, whoever copied it says so.
+        "commit": os.environ.get("SRE_BENCH_COMMIT") or commit.stdout.strip() or "unknown",
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),

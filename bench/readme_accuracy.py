@@ -1,7 +1,7 @@
 """What the README says of the comparison of accuracies, from bench/results/accuracy.json alone.
 
-Beside it, that of narrower networks, accuracy-w16.json, among which the recipe's are. A difference
-is called sure where the whole of its interval lies on one side of 0.
+Beside it, those of narrower networks, accuracy-w16.json, among which the recipe's are, and of wider
+ones. A difference is called sure where the whole of its interval lies on one side of 0.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,11 +9,10 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-from bench.markdown import area, percent, points, shares, span, table
+from bench.markdown import area, points, shares, span, table
 from bench.readme_volumes import claim
 
 NONE = "No run has been made yet; `make accuracy` makes them, which takes hours on a CPU.\n"
-NO_WIDTHS = "Networks of one width alone have been compared yet.\n"
 LITTLE = 0.01  # of accuracy: what counts as a little loss in the claims
 ROLES = {
     "sre": "SRE",
@@ -227,73 +226,26 @@ def _orientation(comparison: Comparison) -> str:
     )
 
 
-def widths(found: dict[str, Any] | None, narrow: dict[str, Any] | None) -> str:
-    """Set arms beside those of narrower networks, and tell how SRE stands at that width."""
-    if found is None or narrow is None:
-        return NO_WIDTHS
-    shown = ("accuracy_at_0", "accuracy_mean", "consistency")
-    rows = []
-    for dataset, one in narrow["datasets"].items():
-        there = found["datasets"].get(dataset, {}).get("arms", {})
-        for name, thin in one["arms"].items():
-            if narrow["arms"][name]["sweep"] != "accuracy":
-                continue
-            wide = there.get(name)
-            rows.append(
-                [
-                    f"`{dataset}`",
-                    narrow["arms"][name]["title"],
-                    f"{len(thin['seeds'])}, {len(wide['seeds']) if wide else 0}",
-                    *(
-                        percent(arm[figure]["value"]) if arm else "not yet"
-                        for figure in shown
-                        for arm in (thin, wide)
-                    ),
-                ]
-            )
-    if not rows:
-        return NO_WIDTHS
-    less, more = (Comparison(one) for one in (narrow, found))
-    named = " | ".join(
-        f"{title}, {one.width}" for title in ("Upright", "Mean", "Consistency")
-        for one in (less, more)
-    )  # fmt: skip
-    told = [
-        f"{_upper(ROLES['sre'])} less {ROLES[rival]}, mean over all angles, is surely ahead on "
-        f"{_counted(less, rival, ahead=True)} and surely behind on "
-        f"{_counted(less, rival, ahead=False)} at width {less.width}; on "
-        f"{_counted(more, rival, ahead=True)} and {_counted(more, rival, ahead=False)} at width "
-        f"{more.width}."
-        for rival in ("plain", "augmented")
-    ]
-    seeds = f"Seeds, {less.width}, {more.width}"
-    body = table(f"Data set | Network | {seeds} | {named}", rows, right=set(range(2, 9)))
-    # The recipe's networks are of that width, too, and their own words come later.
-    asked = "\n\n".join(paragraphs(less, ASKED))
-    return "\n".join([*told, "", body, f"The same questions at width {less.width}:", "", asked, ""])
-
-
-def _counted(comparison: Comparison, rival: str, *, ahead: bool) -> str:
-    found = comparison.differences("sre", rival, "mean")
-    sure = sum(d.low > 0 if ahead else d.high < 0 for d in found)
-    return f"{sure} of {len(found)}"
-
-
 def claims(
     found: dict[str, Any] | None,
     forward: dict[str, Any] | None,
     step: dict[str, Any] | None,
     tuned: dict[str, Any] | None = None,
     solid: dict[str, Any] | None = None,
+    wide: dict[str, Any] | None = None,
 ) -> str:
     """Hold what is said of SRE-Conv against what was measured.
 
-    Args: tuned: the results that have the recipe's networks; solid: those on volumes
+    Args: tuned: the results that have the recipe's networks; solid: those on volumes; wide: those
+            of wider networks
     """
     comparison = Comparison(found) if found else None
     recipe = Comparison(tuned) if tuned else None
     # A loss at another width is not to be lost.
-    also = _also(recipe) if recipe and comparison and recipe.width != comparison.width else ""
+    others = [recipe, Comparison(wide) if wide else None]
+    also = "".join(
+        _also(one) for one in others if one and comparison and one.width != comparison.width
+    )
     rows = [
         ["Better on every turned test set", *_better(comparison, recipe, also)],
         *([f"{least} to {most} % fewer parameters", *_fewer(comparison, recipe, least, most)]
@@ -315,11 +267,11 @@ def _missing(comparison: Comparison | None) -> _Answer:
     return "not measured here", why
 
 
-def _also(narrow: Comparison) -> str:
-    found = narrow.differences("sre", "plain", "mean")
+def _also(other: Comparison) -> str:
+    found = other.differences("sre", "plain", "mean")
     behind = [d for d in found if d.high < 0]
     return (
-        f"; at width {narrow.width} surely above it on {sum(d.low > 0 for d in found)} and surely "
+        f"; at width {other.width} surely above it on {sum(d.low > 0 for d in found)} and surely "
         f"behind on {len(behind)} of {len(found)}{_of(behind)}"
     )
 

@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.markdown import percent, table
-from bench.readme_accuracy import claims, results, widths
+from bench.readme_accuracy import claims, results
 from bench.readme_fine import fine
+from bench.readme_gpu import gpu, gpu_training
 from bench.readme_levers import levers
 from bench.readme_reasons import reasons
 from bench.readme_recipe import recipe
 from bench.readme_volumes import volumes
+from bench.readme_widths import widths
 from sre.checkpoints import CheckpointCard, load_card
 from sre.data.table import DATASETS, DatasetEntry
 from sre.models import find_model
@@ -344,13 +346,16 @@ TABLES: dict[str, Callable[[], str]] = {
     "datasets": datasets,
     "checkpoints": checkpoints,
     "results": lambda: results(_results("accuracy")),
-    "widths": lambda: widths(_results("accuracy"), _results("accuracy-w16")),
+    "widths": lambda: widths(
+        _results("accuracy"), _results("accuracy-w16"), _results("accuracy-w64")
+    ),
     "claims": lambda: claims(
         _results("accuracy"),
         _results("forward"),
         _results("train_step"),
         _results("accuracy-w16"),
         _results("volumes"),
+        _results("accuracy-w64"),
     ),
     "volumes": lambda: volumes(_results("volumes")),
     "levers": lambda: levers(_results("levers")),
@@ -363,6 +368,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "scaling": scaling,
     "ways": ways,
     "family": family,
+    "gpu": lambda: gpu(_results("gpu")),
+    "gpu_training": lambda: gpu_training(_results("gpu_training"), _results("evaluate-gpu")),
 }
 
 

@@ -67,6 +67,21 @@ def band_index(kernel_size: int, circular: bool = True, dims: int = 2) -> np.nda
     return index
 
 
+def dense_kernel(
+    weight: Float[Tensor, "bands C O"], masks: Float[Tensor, "bands *k"]
+) -> Float[Tensor, "O C *k"]:
+    """Give all pixels of a band its weight: the kernel that an ordinary convolution takes.
+
+    One product of matrices, each column of which picks one band: nothing is rounded.
+
+    >>> masks = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0]])
+    >>> dense_kernel(torch.tensor([[[5.0]], [[2.0]]]), masks)
+    tensor([[[2., 5., 2.]]])
+    """
+    spread = torch.mm(weight.flatten(1).t(), masks.flatten(1))
+    return spread.view(*weight.shape[1:], *masks.shape[1:]).transpose(0, 1)
+
+
 def band_conv(
     x: Float[Tensor, "B *space C"],
     weight: Float[Tensor, "bands C O"],

@@ -11,7 +11,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.utils import _ntuple
 
-from sre.bands import CONVOLUTIONS, band_conv, band_index, can_sum, traceable_band_conv
+from sre.bands import (
+    CONVOLUTIONS,
+    band_conv,
+    band_index,
+    can_sum,
+    dense_kernel,
+    traceable_band_conv,
+)
 from sre.spectra import prefers_spectra, spectral_conv
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
@@ -155,7 +162,7 @@ class RadialConv(nn.Module):
     @property
     def kernel(self) -> Float[Tensor, "out_ch in_ch *k"]:
         """The dense kernel, made anew from the weights each time, so that it is never stale."""
-        return torch.einsum("bio,b...->oi...", self.banded, self.masks)
+        return dense_kernel(self.banded, self.masks)
 
     @property
     def padding_px(self) -> tuple[int, ...]:

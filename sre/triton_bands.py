@@ -14,9 +14,9 @@ import math
 import statistics
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
-from sre.bands import CONVOLUTIONS, BandConv, band_index
+from sre.bands import CONVOLUTIONS, BandConv, band_index, dense_kernel
 
 # No float16: a sum over a band, rounded to it before the product, can exceed its range.
 DTYPES = (torch.float32, torch.bfloat16)
@@ -35,8 +35,7 @@ _ROUNDS, _WARMUPS = 5, 3
 _OPTIONS = MappingProxyType({"enable_fp_fusion": True})  # as Triton would without being told
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(NamedTuple):
     """What tells one convolution's cost from another's, on one device."""
 
     shape: tuple[int, ...]  # of x, (B, C, *space)
@@ -76,9 +75,11 @@ def is_faster(layer: Layer) -> bool:
     if layer.device.type != "cuda":
         return False
     batch, *others = layer.shape
-    shape = (1 << max(0, batch - 1).bit_length(), *others)
+    rounded = 1 << max(0, batch - 1).bit_length()
+    if batch != rounded:  # every pass asks: what need not be made anew is not
+        layer = layer._replace(shape=(rounded, *others))
     try:
-        return _is_faster(replace(layer, shape=shape), _precision(layer.dtype))
+        return _is_faster(layer, _precision(layer.dtype))
     except _NoTimeError:
         return False
 
@@ -118,8 +119,7 @@ def _contest(layer: Layer) -> bool:
                 return y.movedim(-1, 1)
 
             def dense() -> Tensor:
-                kernel = torch.einsum("bio,b...->oi...", weight, masks)
-                return CONVOLUTIONS[dims](x, kernel, padding=half)
+                return CONVOLUTIONS[dims](x, dense_kernel(weight, masks), padding=half)
 
             return _time_ms(fused, inputs) < _time_ms(dense, inputs)
     except Exception:  # noqa: BLE001 - whatever a driver or compiler may lack, the dense way is there

@@ -1,11 +1,14 @@
-"""The benchmark for GPUs, tried on a CPU: what it measures is there, and nothing is made up."""
+"""The benchmarks for GPUs, tried on a CPU: what they measure is there, and nothing is made up."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
-from bench import gpu, harness
+from bench import evaluate, gpu, gpu_training, harness
+from sre.errors import SettingError
+from sre.home import DATA
 
 
 @pytest.mark.slow
@@ -48,3 +51,54 @@ def test_the_least_to_be_moved_is_counted_by_hand():
     first_stage = 4 * (2 * 64 * 32**2 + 5 * 64 * 64 + 64)
     assert first_stage + 3_900_000 < values < 4 * first_stage + 3_900_000  # and the other weights
     assert adds == pytest.approx(0.25e9, rel=0.1)  # as a prototype counted them
+
+
+@pytest.fixture
+def settings():
+    asked = gpu_training.settings_of("sre_resnet18", "digits")
+    return replace(asked, width=1, config=replace(asked.config, batch_size=8))
+
+
+def test_a_step_is_timed_by_every_way(settings):
+    found = gpu_training.measure_steps(settings, DATA, torch.device("cpu"), rounds=2)
+    assert set(found["ms"]) == {*gpu_training.WAYS, "augmentation"}
+    assert all(one["median"] > 0 and one["n"] == 2 for one in found["ms"].values())
+    assert found["over_usual"][gpu_training.USUAL]["median"] == 1
+    assert found["ms"]["augmentation"]["median"] < found["ms"]["float32"]["median"]
+    assert set(found["peak_memory_mb"].values()) == {None}  # nobody counts it on a CPU
+
+
+def test_epochs_left_are_reckoned_at_the_pace_of_the_later_ones(settings):
+    found = gpu_training.measure_run(
+        replace(settings, config=replace(settings.config, batch_size=256)), DATA, "cpu", 2
+    )
+    first, second = (epoch["seconds"] for epoch in found["told"])
+    assert (found["epochs"], found["asked_epochs"]) == (2, 100)
+    assert (found["first_epoch_s"], found["took_s"]) == (first, second)
+    assert found["asked_s"] == pytest.approx(second + 98 * (second - first))
+
+
+def test_the_preset_is_the_papers(settings):
+    asked = gpu_training.settings_of("resnet18", "bloodmnist")
+    assert (asked.width, asked.config.epochs, asked.config.batch_size) == (64, 100, 128)
+
+
+@pytest.mark.parametrize("bench", [gpu_training, evaluate])
+def test_a_device_that_is_not_there_is_refused(bench):
+    with pytest.raises(SettingError, match="is not on this machine"):
+        bench.main(["--device", "cuda:99"])
+
+
+def test_whoever_copied_the_code_says_which_it_was(monkeypatch):
+    monkeypatch.setenv("SRE_BENCH_COMMIT", "1234567")
+    assert harness.circumstances()["commit"] == "1234567"
+
+
+def test_versions_are_those_of_what_is_there(monkeypatch):
+    def version(name):
+        if name == "gradio":
+            raise harness.PackageNotFoundError(name)
+        return "1.0"
+
+    monkeypatch.setattr(harness, "version", version)
+    assert set(harness.circumstances()["versions"]) == {"torch", "numpy", "pillow", "python"}

@@ -1,5 +1,7 @@
 """The README does what it says: front matter, commands, Python blocks, tables, options."""
 
+import importlib
+import itertools
 import re
 import shlex
 import subprocess
@@ -72,12 +74,15 @@ def test_every_block_has_a_kind_that_is_checked_here():
 
 
 BENCHES = {
-    f"bench.{name}" for name in ("accuracy", "recipe", "levers", "gpu", "volumes", "reasons")
-}
+    f"bench.{name}"
+    for name in (
+        "accuracy", "evaluate", "gpu", "gpu_training", "levers", "reasons", "recipe", "volumes",
+    )
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_command_is_one_that_works(command):
+def test_command_is_one_that_works(command, capsys):
     words = shlex.split(command.replace("\\", "/"))
     if words[0] in {"py", "python3", ".venv/bin/python", ".venv/Scripts/python"}:
         words[0] = "python"
@@ -97,13 +102,15 @@ def test_command_is_one_that_works(command):
         case ["python", "-m", module, *flags] if module in BENCHES:
             assert (ROOT / f"{module.replace('.', '/')}.py").is_file()
             name = module.removeprefix("bench.")
-            match flags:
-                case ["--width", width]:
-                    assert (ROOT / "bench" / "results" / f"{name}-w{width}.json").is_file()
-                case ["--files", file]:
-                    assert (ROOT / file).is_file()
-                case _:
-                    assert not flags
+            with pytest.raises(SystemExit):
+                importlib.import_module(module).main(["--help"])
+            known = capsys.readouterr().out
+            for flag, value in itertools.pairwise([*flags, ""]):
+                assert not flag.startswith("--") or flag in known
+                if flag == "--width":
+                    assert (ROOT / "bench" / "results" / f"{name}-w{value}.json").is_file()
+                if flag == "--files":
+                    assert (ROOT / value).is_file()
         case ["python", "-m", "sre", "sweep", name, *_]:
             make_parser().parse_args(words[3:])
             assert (ROOT / name).is_file()

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from bench.readme_accuracy import NO_WIDTHS, NONE, claims, results, widths
+from bench.readme_accuracy import NONE, claims, results
 from bench.readme_recipe import recipe
+from bench.readme_widths import NO_WIDTHS, widths
 
 ARMS = {
     "sre": ("SRE", "sre", False, ""),
@@ -229,23 +230,37 @@ def test_a_loss_at_another_width_is_told_with_the_claims():
         "surely above the CNN on 1 of 1: `digits` +10.0 (+9.0 to +11.0); at width 16 surely above "
         "it on 0 and surely behind on 1 of 1 (`digits` -10.0 (-11.0 to -9.0))"
     ) in better
+    widest = made(pair("sre", "plain", 0.0, -0.2), width=64)
+    better = claims(wide, None, None, narrow, None, widest).splitlines()[2]
+    assert "; at width 64 surely above it on 0 and surely behind on 1 of 1 (`digits`" in better
 
 
 def test_widths_are_set_side_by_side():
     narrow = made(pair("sre", "plain", 0.0, -0.1), pair("sre", "plain-rotated", 0.0, 0.0))
     wide = made(pair("sre", "plain", 0.0, 0.1), pair("sre", "plain-rotated", 0.0, 0.2), width=32)
+    widest = made(pair("sre", "plain", 0.0, 0.3), width=64)
     del wide["datasets"]["digits"]["arms"]["sre-rotated"]  # not made yet
-    text = widths(wide, narrow)
-    assert "| Seeds, 16, 32 | Upright, 16 | Upright, 32 | Mean, 16 |" in text
-    assert "| `digits` | CNN, trained turned | 3, 3 | 80.0 | 80.0 | 80.0 | 80.0 |" in text
-    assert "| `digits` | SRE, trained turned | 3, 0 | 80.0 | not yet | 80.0 | not yet |" in text
+    for one in widest["datasets"]["digits"]["arms"].values():
+        one["runs"] = [{"device": "NVIDIA H200", "created": "2026-11-26"}]
+    text = widths(wide, narrow, widest)
+    assert "| Seeds, 16, 32, 64 | Upright, 16 | Upright, 32 | Upright, 64 | Mean, 16 |" in text
+    assert "| `digits` | CNN, trained turned | 3, 3, 3 | 80.0 | 80.0 | 80.0 | 80.0 |" in text
+    assert "| `digits` | SRE, trained turned | 3, 0, 3 | 80.0 | not yet | 80.0 | 80.0 |" in text
     assert "SRE, small" not in text  # of another sweep
     assert "The same questions at width 16:" in text
+    assert "The same questions at width 64:" in text
+    assert "The same questions at width 32:" not in text  # which the first table answers
     assert "surely behind on 1 of 1: `digits` -10.0" in text
     assert (
-        "SRE less the CNN, mean over all angles, is surely ahead on 0 of 1 and surely behind on 1 "
-        "of 1 at width 16; on 1 of 1 and 0 of 1 at width 32."
+        "SRE less the CNN, mean over all angles: at width 16 surely ahead on 0 and surely behind "
+        "on 1 of 1; at width 32 surely ahead on 1 and surely behind on 0 of 1; at width 64 surely "
+        "ahead on 1 and surely behind on 0 of 1."
     ) in text
+    assert "at width 64 surely ahead on 0 and surely behind on 0 of 0." in text  # rotated: none
+    assert (
+        "those of width 32 2026-11-21 on cpu; those of width 64 2026-11-26 on NVIDIA H200." in text
+    )
+    assert "Seeds, 16, 32 |" in widths(wide, narrow, None)
     assert widths(wide, None) == widths(None, narrow) == NO_WIDTHS
     narrow["datasets"] = {}
     assert widths(wide, narrow) == NO_WIDTHS
