@@ -38,8 +38,9 @@ def gpu(found: Results | None) -> str:
     titles = " | ".join(found["titles"].values())
     header = f"{found['device']}, 32 px, width 64 | Batch | {titles} | Faster than sre-conv"
     body = table(f"{header} | Than ResNet-18 | Layers by band sums", rows, right=set(range(1, 8)))
-    told = [_against(ratios), _bounds(found["rows"]), _missing(found["rows"])]
-    return "\n".join([" ".join(filter(None, told)), "", body, _made(found, "gpu")])
+    rows_told = (_bounds, _memory, _missing)
+    told = [_against(ratios), *(tell(found["rows"]) for tell in rows_told)]
+    return "\n".join([*(f"{text}\n" for text in told if text), body, _made(found, "gpu")])
 
 
 def _against(ratios: list[tuple[Results, list[float]]]) -> str:
@@ -81,6 +82,23 @@ def _bounds(rows: list[Results]) -> str:
 def _shares(found: Results) -> str:
     both = (found[name] for name in ("of_multiply_adds", "of_bandwidth"))
     return " and ".join(f"{100 * share:.0f} %" for share in both)
+
+
+def _memory(rows: list[Results]) -> str:
+    """Tell what calls take at the largest batch that all have."""
+    names = ("sre", "sre_conv", "resnet18")
+    told = []
+    for task, precision in itertools.product(dict.fromkeys(r["task"] for r in rows), PRECISIONS):
+        some = [r for r in rows if (r["task"], r["precision"]) == (task, precision)]
+        some = [r for r in some if all(r["peak_memory_mb"].get(name) for name in names)]
+        if not some:
+            continue
+        row = max(some, key=lambda r: r["batch"])
+        figures = " / ".join(f"{row['peak_memory_mb'][name]:,.0f}" for name in names)
+        told.append(f"{task}, {PRECISIONS[precision]}, batch {row['batch']:,}: {figures}")
+    if not told:
+        return ""
+    return f"Memory in MB that a call adds, here, of sre-conv and ResNet-18: {'; '.join(told)}."
 
 
 def _missing(rows: list[Results]) -> str:

@@ -18,6 +18,7 @@ def row(task: str, batch: int, seconds: tuple[float, float, float], precision="f
         "precision": precision,
         "batch": batch,
         "layers_by_band_sums": 16,
+        "peak_memory_mb": {"sre": 256.4, "sre_conv": 995.0, "resnet18": 1939.0},
         "seconds": {n: {"median": s} for n, s in zip(NAMES, seconds, strict=True)},
         "authors_over_ours": {"median": authors / ours},
         "resnet18_over_ours": {"median": plain / ours},
@@ -57,6 +58,10 @@ def test_wins_and_losses_are_counted():
     )
     assert "| Forward, single precision, CUDA graph | 1 | 1.00 ms | 2.00 ms |" in text
     assert "single precision: 31 % and 3 %, ResNet-18 45 % and 2 % (batch 1,024)" in text
+    assert (
+        "of sre-conv and ResNet-18: forward, single precision, batch 1,024: 256 / 995 / 1,939."
+        in text
+    )
     assert "NVIDIA X1, A CPU, PyTorch 2.11.0, 2026-11-26; from `bench/results/gpu.json`." in text
 
 

@@ -47,6 +47,14 @@ def estimate_run(
     """
     most = (WARM_STEPS + MOST_STEPS) * config.batch_size
     parts = _some(train_split, most), _some(val_split, _VALIDATION_IMAGES)
+    network = copy.deepcopy(model)
+    if _chooses_kernels(network):
+        # At first sight of a layer's input kernels are built and tried, in validation, too.
+        for _ in train(
+            network, *parts, config=replace(config, epochs=1), is_multi_label=is_multi_label,
+            should_stop=lambda: True,
+        ):  # fmt: skip
+            pass
     steps: list[float] = []
     last = time.monotonic()
 
@@ -55,7 +63,7 @@ def estimate_run(
         return len(tried) >= STEPS and sum(tried) >= _ENOUGH_S
 
     for event in train(
-        copy.deepcopy(model),
+        network,
         *parts,
         config=replace(config, epochs=1),
         is_multi_label=is_multi_label,
@@ -72,6 +80,10 @@ def estimate_run(
     epoch_s = step_s * math.ceil(len(train_split) / config.batch_size)
     epoch_s += validation_s * len(val_split) / len(parts[1])
     return Estimate(step_s, epoch_s, epoch_s * config.epochs)
+
+
+def _chooses_kernels(network: nn.Module) -> bool:
+    return next(network.parameters()).device.type == "cuda"
 
 
 def _some(split: Split, count: int) -> Split:

@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,11 +9,11 @@ import torch
 from sre.checkpoints import load_card, load_checkpoint
 from sre.errors import CheckpointError, DataError, SettingError, TrainingError
 from sre.settings import TrainConfig
-from sre.studies import train_run
+from sre.studies import estimate, train_run
 from sre.studies.answering import Asking
 from sre.studies.estimate import Estimate, estimate_run
 from sre.studies.train_run import Planned, Saved, run_training
-from sre.training import EpochDone, StepDone
+from sre.training import EpochDone, StepDone, train
 from tests.data.files import breast
 from tests.networks import tiny_network
 
@@ -274,3 +275,23 @@ def test_an_estimate_leaves_the_model_as_it_is(data_dir):
     assert 0 < 2 * found.step_s <= found.epoch_s  # two batches
     assert found.total_s == pytest.approx(7 * found.epoch_s)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_where_kernels_are_chosen_at_first_sight_that_does_not_count(data_dir, monkeypatch):
+    split = train_run.load_split("breastmnist", "train", data_dir=data_dir)
+    monkeypatch.setattr(estimate, "_chooses_kernels", lambda _: True)  # as on a GPU
+    model, seen, clock = tiny_network(), [], [0.0]
+    monkeypatch.setattr(estimate, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    def slow_at_first(network, *parts, **settings):
+        seconds = 1.0 if seen else 100.0
+        seen.append(network)
+        for event in train(network, *parts, **settings):
+            clock[0] += seconds
+            yield event
+
+    monkeypatch.setattr(estimate, "train", slow_at_first)
+    found = estimate_run(model, split, split, config=CONFIG, is_multi_label=False)
+    assert len(seen) == 2
+    assert seen[0] is seen[1] is not model
+    assert found.step_s == 1.0
