@@ -65,7 +65,7 @@ accuracy: $(DEV) ## train and compare all networks of the sweeps in bench/; take
 	$(PY) -m bench.accuracy --files bench/fine.toml
 	$(PY) -m bench.reasons
 	$(PY) -m sre download adrenalmnist3d
-	$(PY) -m bench.volumes
+	$(PY) -m bench.volumes --seeds 1 2 3
 
 readme: $(DEV) ## write the tables of README.md from the checkpoints and results
 	$(PY) -m bench.readme_tables
