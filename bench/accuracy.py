@@ -32,7 +32,7 @@ from tqdm import tqdm
 from bench.harness import RESULTS_DIR, circumstances, interleave, spread, write_results
 from bench.runs import RUNS_DIR, Said, file_of, find_said, write_said
 from sre.averaging import RotationAverage
-from sre.checkpoints import CheckpointCard, load_card
+from sre.checkpoints import CheckpointCard, build_untrained, load_card
 from sre.commands.common import add_data_dir, add_device, check_device
 from sre.data.split import Split
 from sre.data.store import file_md5, load_split
@@ -40,9 +40,8 @@ from sre.data.table import find_dataset
 from sre.errors import SettingError, SREError
 from sre.evaluation import ANGLES_DEG, classify, decide
 from sre.home import ANSWERS, DATA, SWEEP
-from sre.models import build_model, find_model
+from sre.models import find_model
 from sre.protocols import find_protocol
-from sre.resnet import ResNet
 from sre.statistics import (
     areas_by_class,
     bootstrap_weights,
@@ -354,16 +353,7 @@ def time_of_an_image(
 
 def untrained(arm: Arm, card: CheckpointCard, device: str) -> nn.Module:
     """Build a network like that of a card, as it is asked, or its average over turns."""
-    network = build_model(
-        card.model,
-        in_channels=card.in_channels,
-        num_classes=len(card.classes),
-        width=card.width,
-        kernel_sizes=card.kernel_sizes,
-        blur_pools=card.blur_pools,
-    )
-    assert isinstance(network, ResNet)  # all classifiers are
-    model = network.to(device).eval().requires_grad_(False).fused()
+    model = build_untrained(card).to(device).eval().requires_grad_(False).fused()
     if arm.turns == 1:
         return model
     return RotationAverage(

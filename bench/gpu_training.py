@@ -20,7 +20,7 @@ from typing import cast
 
 import torch
 
-from bench.gpu import synchronize, using
+from bench.gpu import peak_memory_mb, synchronize, using
 from bench.harness import circumstances, interleave, spread, write_results
 from sre.augmentation import augment
 from sre.commands.common import add_data_dir, add_device, check_device
@@ -148,17 +148,6 @@ def measure_steps(
         },
         "peak_memory_mb": memory,
     }
-
-
-def peak_memory_mb(call, device: torch.device) -> float | None:
-    """What all that is there and a call take of the device's memory at most."""
-    if device.type != "cuda":
-        return None
-    before = torch.cuda.memory_allocated(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    call()
-    synchronize(device)
-    return (torch.cuda.max_memory_allocated(device) - before) / 2**20
 
 
 def measure_run(

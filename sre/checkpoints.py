@@ -207,8 +207,8 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> tuple[ResNet, Checkpo
     card, state = _read(path, with_state=True)
     try:
         # First without taking memory: a small file may claim to be of any size.
-        with torch.device("meta"):
-            sketch = _build(card)
+        with torch.device("meta"), _Undrawn():
+            sketch = build_untrained(card)
     except (SettingError, RuntimeError, TypeError) as error:
         raise CheckpointError(f"{path.name} has an impossible card; train it again") from error
     wanted = {n: v.shape for n, v in sketch.state_dict().items() if v.is_floating_point()}
@@ -225,7 +225,8 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> tuple[ResNet, Checkpo
         )
     if not all(bool(v.isfinite().all()) for v in state.values()):
         raise CheckpointError(f"{path.name} holds numbers that are not finite; train it again")
-    model = _build(card)
+    with _Undrawn():
+        model = build_untrained(card)
     model.load_state_dict({n: v.float() for n, v in state.items()}, strict=False)
     return model.to(device).eval().requires_grad_(False), card
 
@@ -240,16 +241,19 @@ class _Undrawn(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _build(card: CheckpointCard) -> ResNet:
-    with _Undrawn():
-        model = build_model(
-            card.model,
-            in_channels=card.in_channels,
-            num_classes=len(card.classes),
-            width=card.width,
-            kernel_sizes=card.kernel_sizes,
-            blur_pools=card.blur_pools,
-        )
+def build_untrained(card: CheckpointCard) -> ResNet:
+    """Build a network of the card's shape, its weights drawn anew.
+
+    Raises: SettingError: the card names no network, or an impossible one
+    """
+    model = build_model(
+        card.model,
+        in_channels=card.in_channels,
+        num_classes=len(card.classes),
+        width=card.width,
+        kernel_sizes=card.kernel_sizes,
+        blur_pools=card.blur_pools,
+    )
     assert isinstance(model, ResNet)  # all classifiers are
     return model
 
