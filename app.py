@@ -141,7 +141,7 @@ def _device(given: str) -> str:
     devices = importlib.import_module("sre.devices")
     try:
         devices.open_device(given)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError) as error:
         raise ValueError(f"--device {given} is not on this machine; try cpu") from error
     return given
 

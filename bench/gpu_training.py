@@ -12,28 +12,24 @@ import json
 import os
 import statistics
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import cast
 
 import torch
 
 from bench.gpu import peak_memory_mb, synchronize, using
 from bench.harness import circumstances, interleave, spread, write_results
+from bench.training import MODELS, best_of, preset_of, train_only
 from sre.augmentation import augment
 from sre.commands.common import add_data_dir, add_device, check_device
 from sre.data.store import load_split
+from sre.data.table import find_dataset
 from sre.home import DATA
 from sre.protocols import find_protocol, prepare
 from sre.studies.job_settings import JobSettings
 from sre.studies.plan import build_network
-from sre.studies.train_run import Evaluating, run_training
-from sre.studies.trainer import PRESETS
-from sre.training import EpochDone, hold, loss_of, select
-
-MODELS = ("sre_resnet18", "gmr_resnet18", "resnet18")
+from sre.training import hold, loss_of, select
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     check_device(args.device)
     device = torch.device(args.device)
-    asked = {model: settings_of(model, args.dataset) for model in MODELS}
+    asked = {model: preset_of("paper", model, args.dataset) for model in MODELS}
     results = {
         "made_by": "python -m bench.gpu_training",
         **circumstances(),
@@ -86,14 +82,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def settings_of(model: str, dataset: str) -> JobSettings:
-    """Take the preset of the paper's network, for another kind and data set."""
-    preset = next(preset for preset in PRESETS if preset["name"] == "paper")
-    return JobSettings.from_request(
-        dict(cast(dict, preset["settings"]), dataset=dataset, model=model)
-    )
-
-
 def measure_steps(
     settings: JobSettings, data_dir: Path, device: torch.device, rounds: int
 ) -> dict[str, object]:
@@ -104,6 +92,7 @@ def measure_steps(
     config, split = settings.config, load_split(settings.dataset, "train", data_dir=data_dir)
     protocol, labels = find_protocol(config.protocol), torch.tensor(split.labels).to(device)
     held, host = hold(split.images, device), split.images
+    is_multi_label = find_dataset(settings.dataset).is_multi_label
 
     def images_of(way: Way, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         batch = torch.randint(len(labels), (config.batch_size,), generator=generator)
@@ -125,7 +114,7 @@ def measure_steps(
                 x, target = images_of(way, generator)
                 with torch.autocast(device.type, torch.bfloat16, enabled=is_half):
                     logits = network(x.to(memory_format=way.layout))
-                loss = loss_of(logits.float(), target, is_multi_label=False)
+                loss = loss_of(logits.float(), target, is_multi_label=is_multi_label)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -157,18 +146,10 @@ def measure_run(
     asked = settings.config.epochs
     if most_epochs is not None:
         settings = replace(settings, config=replace(settings.config, epochs=most_epochs))
-    epochs = []
-    with tempfile.TemporaryDirectory() as folder:
-        for event in run_training(
-            **settings.training(), data_dir=data_dir, output=Path(folder), device=device
-        ):
-            if isinstance(event, EpochDone):
-                epochs.append(event)
-            elif isinstance(event, Evaluating):
-                break  # trained: the test images are not looked at
+    _, epochs = train_only(settings, data_dir=data_dir, device=device)
     ends = [epoch.seconds for epoch in epochs]
     each = [after - before for before, after in itertools.pairwise(ends)] or ends
-    best = next(epoch for epoch in reversed(epochs) if epoch.is_best)
+    best = best_of(epochs)
     return {
         "epochs": len(epochs),
         "took_s": ends[-1],

@@ -9,10 +9,10 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +29,7 @@ from sre.studies.trainer import PRESETS
 from sre.training import EpochDone
 
 MODELS = ("sre_resnet18", "gmr_resnet18", "resnet18")
-DATASET, ASKED = "cells", 0.95
+PRESET, DATASET, ASKED = "minutes", "cells", 0.95
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,47 +40,70 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, help="budget of a run, by default the preset's")
     args = parser.parse_args(arguments)
     torch.set_num_threads(args.threads)
-    preset = next(preset for preset in PRESETS if preset["name"] == "minutes")
     runs = {}
     for model in MODELS:
-        asked = dict(cast(dict, preset["settings"]), dataset=DATASET, model=model)
+        settings = preset_of(PRESET, model, DATASET)
         if args.minutes is not None:
-            asked["minutes"] = args.minutes
-        runs[model] = measure_run(JobSettings.from_request(asked))
+            settings = replace(settings, minutes=args.minutes)
+        runs[model] = measure_run(settings)
         print(f"{model}: {json.dumps(runs[model])}")
     results = {
         "made_by": "python -m bench.training",
         **circumstances(),
         "dataset": DATASET,
-        "preset": preset["title"],
+        "preset": find_preset(PRESET)["title"],
         "asked_accuracy": ASKED,
         "runs": runs,
-        "step": measure_step(JobSettings.from_request(asked), args.rounds),
+        "step": measure_step(settings, args.rounds),
     }
     print(json.dumps(results["step"]))
     print(f"wrote {write_results('training', results)}")
     return 0
 
 
-def measure_run(settings: JobSettings) -> dict[str, object]:
-    """Train until the budget is used up, and tell how each epoch's validation images fared."""
-    plan, epochs = 0, []
+def find_preset(name: str) -> Mapping[str, Any]:
+    """Look up one of the Train page's presets."""
+    return next(preset for preset in PRESETS if preset["name"] == name)
+
+
+def preset_of(name: str, model: str, dataset: str) -> JobSettings:
+    """Give a preset's settings for a kind of network and a data set."""
+    asked = dict(find_preset(name)["settings"], dataset=dataset, model=model)
+    return JobSettings.from_request(asked)
+
+
+def train_only(
+    settings: JobSettings, *, data_dir: Path = DATA, device: str = "cpu"
+) -> tuple[Planned, list[EpochDone]]:
+    """Train as a visitor would who presses Start; the test images are not looked at."""
+    epochs = []
     with tempfile.TemporaryDirectory() as folder:
         for event in run_training(
-            **settings.training(), data_dir=DATA, output=Path(folder), device="cpu"
+            **settings.training(), data_dir=data_dir, output=Path(folder), device=device
         ):
             match event:
                 case Planned():
-                    plan, parameters = event.epochs, event.parameters
+                    planned = event
                 case EpochDone():
                     epochs.append(event)
                 case Evaluating():
-                    break  # trained: the test images are not looked at
-    best = next(epoch for epoch in reversed(epochs) if epoch.is_best)
+                    break
+    return planned, epochs
+
+
+def best_of(epochs: Sequence[EpochDone]) -> EpochDone:
+    """Give the epoch whose weights are kept."""
+    return next(epoch for epoch in reversed(epochs) if epoch.is_best)
+
+
+def measure_run(settings: JobSettings) -> dict[str, object]:
+    """Train until the budget is used up, and tell how each epoch's validation images fared."""
+    planned, epochs = train_only(settings)
+    best = best_of(epochs)
     return {
         "command": settings.command(),
-        "parameters": parameters,
-        "epochs_planned": plan,
+        "parameters": planned.parameters,
+        "epochs_planned": planned.epochs,
         "took_s": round(epochs[-1].seconds, 1),
         "val_accuracy": best.val_accuracy,
         "val_turned_accuracy": best.val_turned_accuracy,

@@ -10,7 +10,7 @@ def open_device(name: str) -> None:
     Then an image and the same image turned by 90 degrees get logits that differ in the third digit,
     and a network that is exact no longer seems so. Training is in bfloat16 there in any case.
 
-    Raises: RuntimeError, AssertionError, NotImplementedError: this machine has no such device
+    Raises: RuntimeError, AssertionError: this machine has no such device
 
     >>> open_device("cpu")
     """

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from sre.checkpoints import CheckpointCard, save_checkpoint
-from sre.models import build_model, count_parameters
+from sre.checkpoints import CheckpointCard, build_untrained, save_checkpoint
+from sre.models import count_parameters
 from sre.resnet import ResNet
 
 CARD = CheckpointCard(
@@ -34,14 +34,7 @@ CARD = CheckpointCard(
 def tiny_network(card: CheckpointCard = CARD, *, seed: int = 0) -> ResNet:
     """Build what a card describes, untrained, in eval mode, whose batch-norms do something."""
     torch.manual_seed(seed)
-    model = build_model(
-        card.model,
-        in_channels=card.in_channels,
-        num_classes=len(card.classes),
-        width=card.width,
-        kernel_sizes=card.kernel_sizes,
-        blur_pools=card.blur_pools,
-    )
+    model = build_untrained(card)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_mean, -0.1, 0.1)
